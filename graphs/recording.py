@@ -1,0 +1,77 @@
+"""Around every node: recall work a killed run already did, time it, bound it, and write one journal line."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.messages import AIMessage
+from langgraph.runtime import Runtime
+
+from graphs.state import Context, QAState
+from steper_agent.durable import digest
+from steper_agent.models.slot import ModelSlot
+from steper_agent.records import Hit, Node, NodeRecord, Outcome, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a node's work came to."""
+
+    output: str
+    hits: tuple[Hit, ...] = ()
+    prompt_ids: tuple[int, ...] = ()
+    output_ids: tuple[int, ...] = ()
+    parameters: dict[str, Any] = field(default_factory=dict)
+    usage: Usage | None = None
+    outcome: Outcome = "ok"
+    note: str = ""
+
+
+async def recorded(
+    runtime: Runtime[Context], state: QAState, node: Node, step: int, given_text: str,
+    act: Callable[[], Awaitable[Done]], *, given: object = None,
+) -> NodeRecord:  # fmt: skip
+    """Run `act` once for this input, within the time limit, and journal how it ended.
+
+    The key names the work: the node, its step, everything it was given, and the model's version. A failure is
+    journalled too, gives the lease back, and is raised.
+    """
+    context, start = runtime.context, time.perf_counter()
+    key = digest([node, step, given_text, given, state["model"], context.k, context.strategy])
+    if context.journal is not None and (known := context.journal.recall(state["run"], key)):
+        return known
+
+    def write(done: Done) -> NodeRecord:
+        fields = {name: getattr(done, name) for name in Done.__slots__}
+        record = NodeRecord(
+            run=state["run"], question_id=state.get("about", {}).get("id", state["run"]), node=node, step=step, key=key,
+            input=given_text, model=state["model"], seconds=time.perf_counter() - start, **fields,
+        )  # fmt: skip
+        if context.journal is not None:
+            context.journal.append(record)
+        return record
+
+    try:
+        return write(await asyncio.wait_for(act(), context.timeout))
+    except BaseException as bad:
+        timed_out = isinstance(bad, TimeoutError)
+        write(Done("", outcome="timeout" if timed_out else "error", note=f"{type(bad).__name__}: {bad}"))
+        if isinstance(context.model, ModelSlot):
+            context.model.release(state["run"])
+        raise
+
+
+def fields_of(reply: AIMessage) -> dict[str, Any]:
+    """Token ids, usage and finish reason of a model's reply, as far as it tells them."""
+    about = reply.response_metadata
+    usage = reply.usage_metadata
+    return {
+        "prompt_ids": tuple(about.get("prompt_ids", ())),
+        "output_ids": tuple(about.get("output_ids", ())),
+        "usage": Usage(prompt_tokens=usage["input_tokens"], completion_tokens=usage["output_tokens"]) if usage else None,
+        "parameters": {"finish_reason": about["finish_reason"]} if "finish_reason" in about else {},
+    }

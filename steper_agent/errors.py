@@ -1,0 +1,44 @@
+"""The one error people meet: it says what is wrong, where, and how to fix it. Its class says who must act."""
+
+from __future__ import annotations
+
+
+class StepERError(Exception):
+    """Base of every error a person can cause or cure; the command line prints it and exits with code 2."""
+
+    def __init__(self, what: str, *, where: object, fix: str) -> None:
+        super().__init__(what, where, fix)
+        self.what = what
+        self.where = where
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.what}\n  where: {self.where}\n  fix:   {self.fix}"
+
+
+class ConfigError(StepERError):
+    """A setting is unknown, missing or of the wrong type."""
+
+
+class DataError(StepERError):
+    """A file of questions, passages or records is missing, empty or malformed."""
+
+
+class IndexFault(StepERError):
+    """An index folder is missing, damaged, or belongs to another corpus."""
+
+
+class ModelError(StepERError):
+    """A model spec, model folder or model call is not usable."""
+
+
+class AdapterError(StepERError):
+    """A student's adapter is damaged, unsafe, or was made for another base."""
+
+
+class JournalError(StepERError):
+    """A journal line is not what a journal holds."""
+
+
+class DependencyError(StepERError):
+    """An optional package is needed and missing."""

@@ -1,0 +1,144 @@
+"""What the running graph wrote, one JSON line a node, append-only: the only thing the trainer ever reads."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Self
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from steper_agent.errors import JournalError
+from steper_agent.records import Finished, NodeRecord, Step, Trajectory
+
+Line = Annotated[NodeRecord | Finished, Field(discriminator="line")]
+_LINE: TypeAdapter[NodeRecord | Finished] = TypeAdapter(Line)
+
+
+class Journal:
+    """One writer, many readers. A line is on its way to the disk before `append` returns, so `kill -9` loses at most
+    the line being written; a half-written last line is cut off when the journal is opened again."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._lock = threading.Lock()
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as bad:
+            os.close(self._file)
+            raise JournalError(
+                "another process writes this journal", where=path, fix="wait for it, or use another folder"
+            ) from bad
+        self._recalled: dict[tuple[str, str], NodeRecord] = {}
+        self.finished: dict[str, Finished] = {}
+        """Runs that are complete, by run id."""
+        try:
+            self._cut_half_line()
+            for record in read(path):
+                self._remember(record)
+        except JournalError:
+            self.close()
+            raise
+
+    def append(self, record: NodeRecord | Finished) -> None:
+        data = (record.model_dump_json() + "\n").encode()
+        with self._lock:
+            whole = os.lseek(self._file, 0, os.SEEK_CUR)
+            try:
+                while data:
+                    data = data[os.write(self._file, data) :]
+            except OSError:
+                # A full disk takes half a line; left there, the next line would be joined to it.
+                os.ftruncate(self._file, whole)
+                os.lseek(self._file, whole, os.SEEK_SET)
+                raise
+            self._remember(record)
+            if isinstance(record, Finished):
+                os.fsync(self._file)
+
+    def recall(self, run: str, key: str) -> NodeRecord | None:
+        """The node of an unfinished run that already did exactly this work, if any."""
+        return self._recalled.get((run, key))
+
+    def close(self) -> None:
+        """Let others write; a second call does nothing."""
+        with self._lock:
+            if self._file >= 0:
+                os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _remember(self, record: NodeRecord | Finished) -> None:
+        if isinstance(record, Finished):
+            self.finished[record.run] = record
+            self._recalled = {at: node for at, node in self._recalled.items() if at[0] != record.run}
+        elif record.outcome in ("ok", "parse_error", "empty_retrieval"):
+            self._recalled[record.run, record.key] = record
+
+    def _cut_half_line(self) -> None:
+        size = os.lseek(self._file, 0, os.SEEK_END)
+        whole = 0
+        with self.path.open("rb") as file:
+            for line in file:
+                whole += len(line) if line.endswith(b"\n") else 0
+        if whole < size:
+            os.ftruncate(self._file, whole)
+        os.lseek(self._file, whole, os.SEEK_SET)
+
+
+def read(path: Path) -> Iterator[NodeRecord | Finished]:
+    """Every whole line of a journal, in order.
+
+    Raises:
+        JournalError: the file is missing, or a whole line is no record (named by its number).
+    """
+    if not path.is_file():
+        raise JournalError("there is no journal here", where=path, fix="run: python -m training.collect --out FOLDER")
+    # Bytes, because a writer that died in mid-line may have died in mid-character too.
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield _LINE.validate_json(line)
+            except ValidationError as bad:
+                raise JournalError(f"not a journal line: {bad.errors()[0]['msg']}", where=f"{path}:{number}",
+                                   fix="remove the line, or the folder, and collect again") from bad
+
+
+def trajectories(path: Path) -> list[Trajectory]:
+    """Every finished run, put together from its node lines, in the order the runs finished."""
+    open_runs: dict[str, list[NodeRecord]] = {}
+    done = []
+    for record in read(path):
+        if isinstance(record, NodeRecord):
+            open_runs.setdefault(record.run, []).append(record)
+        else:
+            done.append(assemble(record, open_runs.pop(record.run, [])))
+    return done
+
+
+def assemble(end: Finished, nodes: list[NodeRecord]) -> Trajectory:
+    """The trajectory of one finished run. A node that ran twice (a retry) counts with its last line that did not
+    fail; a strategy without a search leaves steps without hits."""
+    last = {(node.node, node.step): node for node in nodes if node.outcome not in ("error", "timeout")}
+    steps = []
+    for number in sorted(step for name, step in last if name == "reason"):
+        query, found = last.get(("form_query", number)), last.get(("retrieve", number))
+        steps.append(Step(query=query.output if query else "", hits=found.hits if found else (),
+                          rationale=last["reason", number].output))
+    return Trajectory(question=end.question, strategy=end.strategy, steps=tuple(steps), answer=end.answer,
+                      stop=end.stop, model=end.model, recipe=end.recipe)

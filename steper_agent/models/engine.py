@@ -1,0 +1,275 @@
+"""transformers in process: one thread owns the model, greedy requests that wait together are computed together, and
+LoRA adapters come and go between batches."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from steper_agent.errors import ModelError, StepERError
+from steper_agent.models.adapters import Adapters
+from steper_agent.models.decoding import Choose, Done, Event, Failed, Follow, Piece, Request, Row, Ticket, refuse_nan
+from steper_agent.models.loading import open_base
+from steper_agent.students.fingerprint import base_fingerprint
+
+GATHER = 0.002
+"""Seconds a greedy request waits for company; a token of the smallest model takes longer."""
+
+FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError,
+          ValueError)  # fmt: skip
+"""What third-party code raises inside a generation. It ends that batch, never the engine."""
+
+
+class Call:
+    """Work between two batches, on the thread that owns the model: loading and unloading adapters."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+        self.result: Future[Any] = Future()
+
+
+class Engine:
+    """A model folder, loaded and ready.
+
+    `max_batch` bounds the rows of a batch, `max_batch_tokens` the tokens of their padded prompts.
+    """
+
+    def __init__(
+        self, path: str | Path, *, dtype: Any = None, device: Any = None, max_batch: int = 16,
+        max_batch_tokens: int = 32_768,
+    ) -> None:  # fmt: skip
+        self.path = Path(path)
+        self._model, self.tokenizer, self._ends, self._pad, self._window = open_base(path, dtype=dtype, device=device)
+        self.fingerprint = base_fingerprint(path)
+        self._adapters = Adapters(self._model)
+        self.shapes = self._adapters.shapes
+        self._vocabulary = int(self._model.get_input_embeddings().weight.shape[0])
+        self._limits = (max_batch, max_batch_tokens)
+        self._waiting: deque[Ticket | Call] = deque()
+        self._changed = threading.Condition()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._work, name=f"engine {self.path.name}", daemon=True)
+        self._thread.start()
+
+    def submit(self, request: Request, tell: Callable[[Event], None]) -> Ticket:
+        """Queue a request. `tell` hears Pieces and at last Done, or Failed; after `cancel` it may hear nothing more."""
+        ticket = Ticket(self._checked(request), tell)
+        self._enqueue(ticket)
+        return ticket
+
+    def stream(self, request: Request) -> Iterator[Piece | Done]:
+        """The events of a request as they come; closing the iterator cancels it."""
+        events: SimpleQueue[Event] = SimpleQueue()
+        ticket = self.submit(request, events.put)
+        try:
+            while True:
+                event = events.get()
+                if isinstance(event, Failed):
+                    raise event.error
+                yield event
+                if isinstance(event, Done):
+                    return
+        finally:
+            ticket.cancel()
+
+    async def astream(self, request: Request) -> AsyncIterator[Piece | Done]:
+        """As `stream`, without blocking the event loop; cancelling the task cancels the request."""
+        loop = asyncio.get_running_loop()
+        events: asyncio.Queue[Event] = asyncio.Queue()
+
+        def tell(event: Event) -> None:
+            with suppress(RuntimeError):  # the loop was closed: nobody listens
+                loop.call_soon_threadsafe(events.put_nowait, event)
+
+        ticket = self.submit(request, tell)
+        try:
+            while True:
+                event = await events.get()
+                if isinstance(event, Failed):
+                    raise event.error
+                yield event
+                if isinstance(event, Done):
+                    return
+        finally:
+            ticket.cancel()
+
+    def load_adapter(self, folder: str | Path) -> str:
+        """Load a LoRA adapter beside those already there; its name is the hash of its content. Loading it again only
+        counts one more user."""
+        return str(self._between(lambda: self._adapters.load(Path(folder))))
+
+    def unload_adapter(self, name: str) -> None:
+        """One user fewer; the last one frees it. Requests that still name it then fail."""
+        self._between(lambda: self._adapters.unload(name))
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names of the adapters loaded now."""
+        return self._adapters.names
+
+    def close(self) -> None:
+        """Stop the thread; what waits or runs fails with ModelError."""
+        self._closed.set()
+        with self._changed:
+            self._changed.notify_all()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _checked(self, request: Request) -> Request:
+        prompt, window = len(request.prompt), self._window
+        if not prompt or request.max_tokens < 1:
+            raise ModelError(f"{prompt} prompt tokens and max_tokens={request.max_tokens}: nothing to do",
+                             where=self.path, fix="give a prompt, and max_tokens of at least 1")  # fmt: skip
+        if request.temperature < 0 or not 0 < request.top_p <= 1:
+            raise ModelError(f"temperature={request.temperature}, top_p={request.top_p}", where=self.path,
+                             fix="temperature is at least 0; top_p is above 0 and at most 1")  # fmt: skip
+        if max(request.prompt) >= self._vocabulary:
+            raise ModelError(f"token {max(request.prompt)} is beyond the model's {self._vocabulary} embeddings",
+                             where=self.path, fix="use the tokenizer this model was trained with")  # fmt: skip
+        if window is None or prompt + request.max_tokens <= window:
+            return request
+        if prompt >= window:
+            raise ModelError(f"the prompt has {prompt} tokens, the model's window is {window}", where=self.path,
+                             fix="ask for fewer passages or steps, or use a model with a larger window")  # fmt: skip
+        # The prompt fits: the answer gets the room that is left and ends there with finish_reason "length".
+        return Request(request.prompt, request.adapter, window - prompt, request.stop, request.temperature,
+                       request.top_p, request.seed)  # fmt: skip
+
+    def _between(self, function: Callable[[], Any]) -> Any:
+        call = Call(function)
+        self._enqueue(call)
+        return call.result.result()
+
+    def _enqueue(self, job: Ticket | Call) -> None:
+        with self._changed:
+            if self._closed.is_set():
+                raise self._gone()
+            self._waiting.append(job)
+            self._changed.notify_all()
+
+    def _gone(self) -> ModelError:
+        return ModelError("the engine is closed", where=self.path, fix="open the model again")
+
+    def _work(self) -> None:
+        try:
+            while (job := self._next()) is not None:
+                if isinstance(job, Call):
+                    _settle(job)
+                else:
+                    self._generate(job)
+        finally:
+            self._closed.set()
+            with self._changed:
+                left = list(self._waiting)
+                self._waiting.clear()
+            for waiting in left:
+                _refuse(waiting, self._gone())
+
+    def _next(self) -> Call | list[Ticket] | None:
+        """The job at the head of the queue, with the company it may have; None when the engine closes."""
+        with self._changed:
+            while not self._waiting and not self._closed.is_set():
+                self._changed.wait()
+            if self._closed.is_set():
+                return None
+            deadline = time.monotonic() + GATHER
+            while isinstance(self._waiting[0], Ticket) and len(self._waiting) < self._limits[0]:
+                left = deadline - time.monotonic()
+                if left <= 0 or self._closed.is_set():
+                    break
+                self._changed.wait(left)
+            head = self._waiting.popleft()
+            if isinstance(head, Call):
+                return head
+            batch = choose_batch(head, [job for job in self._waiting if isinstance(job, Ticket)], *self._limits)
+            for ticket in batch[1:]:
+                self._waiting.remove(ticket)
+            return batch
+
+    def _generate(self, tickets: list[Ticket]) -> None:
+        rows = [Row(ticket, self.tokenizer, self._ends) for ticket in tickets if not ticket.cancelled.is_set()]
+        if not rows:
+            return
+        try:
+            with self._adapters.using(rows[0].ticket.request.adapter):
+                self._run(rows)
+            error: StepERError = self._gone()
+        except StepERError as known:
+            error = known
+        except FAULTS as fault:
+            error = ModelError(f"generation failed: {type(fault).__name__}: {fault}", where=self.path,
+                               fix="if memory ran out: shorter prompts, a smaller max_batch or model")  # fmt: skip
+            error.__cause__ = fault
+        for row in rows:
+            row.fail(error)
+
+    def _run(self, rows: list[Row]) -> None:
+        import torch
+        from transformers import GenerationConfig
+
+        settings: Any = GenerationConfig
+        requests = [row.ticket.request for row in rows]
+        longest = max(len(request.prompt) for request in requests)
+        device = self._model.device
+        ids = torch.full((len(rows), longest), self._pad, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for at, request in enumerate(requests):
+            ids[at, longest - len(request.prompt) :] = torch.tensor(request.prompt)
+            mask[at, longest - len(request.prompt) :] = 1
+        processors: list[Any] = [refuse_nan]
+        if requests[0].temperature > 0:
+            processors.append(Choose(requests[0], device))
+        self._model.generate(
+            inputs=ids.to(device),
+            attention_mask=mask.to(device),
+            generation_config=settings(
+                max_new_tokens=max(request.max_tokens for request in requests), do_sample=False, pad_token_id=self._pad,
+                use_cache=True,
+            ),
+            logits_processor=processors,
+            stopping_criteria=[Follow(rows, self._closed)],
+        )  # fmt: skip
+
+
+def choose_batch(head: Ticket, waiting: Sequence[Ticket], max_batch: int, max_tokens: int) -> list[Ticket]:
+    """The head of the queue and those that may run with it: greedy, same adapter, a prompt of like length.
+
+    A sampled request runs alone: floating point sums depend on the batch, and equal seeds must give equal text.
+    """
+    if head.request.temperature > 0:
+        return [head]
+    length = len(head.request.prompt)
+    near = [
+        ticket for ticket in waiting
+        if ticket.request.temperature == 0 and ticket.request.adapter == head.request.adapter
+        and length <= 2 * len(ticket.request.prompt) + 64 and len(ticket.request.prompt) <= 2 * length + 64
+    ]  # fmt: skip
+    batch = [head]
+    for ticket in sorted(near, key=lambda ticket: abs(len(ticket.request.prompt) - length)):
+        longest = max(len(member.request.prompt) for member in [*batch, ticket])
+        if len(batch) == max_batch or longest * (len(batch) + 1) > max_tokens:
+            break
+        batch.append(ticket)
+    return batch
+
+
+def _settle(call: Call) -> None:
+    try:
+        call.result.set_result(call.function())
+    except (StepERError, *FAULTS) as fault:
+        call.result.set_exception(fault)
+
+
+def _refuse(job: Ticket | Call, error: ModelError) -> None:
+    if isinstance(job, Call):
+        job.result.set_exception(error)
+    else:
+        job.tell(Failed(error))

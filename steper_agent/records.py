@@ -1,0 +1,165 @@
+"""Every fact that crosses a door: disk, network or room. Everyone imports this file; it imports nobody of ours."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Kind = Literal["initialization", "expansion", "aggregation"]
+"""The reasoning ability a step trains (StepER, section 3): first step, middle steps, last step."""
+
+KINDS: tuple[Kind, ...] = ("initialization", "expansion", "aggregation")
+
+Node = Literal["form_query", "retrieve", "reason", "answer"]
+
+Outcome = Literal["ok", "parse_error", "timeout", "empty_retrieval", "error"]
+"""How a node ended. Everything but `ok` is data too: a failed node is recorded, never stored as an answer."""
+
+Stop = Literal["answered", "budget", "error"]
+"""Why a run ended: the chain concluded, the step budget was spent, or a node failed."""
+
+
+class Record(BaseModel):
+    """Frozen and closed: an unknown field is an error, a field never changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Passage(Record):
+    id: str
+    title: str
+    text: str
+
+
+class Hit(Record):
+    passage: Passage
+    score: float
+    """Higher is better. Comparable only inside one search."""
+
+
+class Question(Record):
+    id: str
+    text: str
+    answers: tuple[str, ...] = ()
+    """Accepted answers, the canonical one first. Empty when nobody knows."""
+    supporting_ids: tuple[str, ...] = ()
+    """Ids of the gold passages."""
+    meta: dict[str, Any] = Field(default_factory=dict)
+    """Whatever the source says besides: hops, type, split. Plain JSON."""
+
+
+class Step(Record):
+    query: str
+    hits: tuple[Hit, ...]
+    """Only the passages this step added, best first; a passage seen in an earlier step is not repeated."""
+    rationale: str
+    """One line of reasoning, without its line end."""
+
+
+class Trajectory(Record):
+    question: Question
+    strategy: str
+    steps: tuple[Step, ...]
+    answer: str
+    stop: Stop
+    model: str
+    """Version of the model that served the whole run."""
+    recipe: str
+    """Digest of everything that shaped the run: strategy, prompts, k, budget, index."""
+
+
+class Usage(Record):
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class NodeRecord(Record):
+    """One line of the journal: one node of one run."""
+
+    line: Literal["node"] = "node"
+    run: str
+    question_id: str
+    node: Node
+    step: int
+    """Counted from 1."""
+    key: str
+    """Digest of what the node was given; equal keys mean equal work, so a resumed run recalls instead of repeating."""
+    input: str
+    """The prompt, as text, or the query."""
+    output: str
+    """What the node made of it: query, rationale or answer; empty for `retrieve`."""
+    hits: tuple[Hit, ...] = ()
+    prompt_ids: tuple[int, ...] = ()
+    """Token ids sent to the model, where we hold its tokenizer."""
+    output_ids: tuple[int, ...] = ()
+    model: str = ""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """Decoding parameters or search settings."""
+    usage: Usage | None = None
+    seconds: float
+    """Wall clock of this node."""
+    outcome: Outcome
+    note: str = ""
+    """For an outcome other than `ok`: what happened, in words."""
+
+
+class Finished(Record):
+    """The journal line that closes a run; its steps are the node lines before it."""
+
+    line: Literal["finished"] = "finished"
+    run: str
+    question: Question
+    strategy: str
+    answer: str
+    stop: Stop
+    model: str
+    recipe: str
+    seconds: float
+    """Wall clock of the whole run."""
+
+
+class Example(Record):
+    """One training sequence: what the model sees and what it is asked to learn."""
+
+    trajectory: int
+    """Row of the trajectory in the data set."""
+    kind: Kind
+    step: int
+    ids: tuple[int, ...]
+    """Prompt and target, token ids."""
+    learn: tuple[int, ...]
+    """1 where the token is a target, 0 elsewhere; as long as `ids`."""
+
+
+class Score(Record):
+    em: float
+    f1: float
+    acc: float
+    """Share of predictions that contain a gold answer."""
+    n: int
+    ci: tuple[float, float]
+    """95 % bootstrap interval of `em`."""
+
+
+class StudentCard(Record):
+    """What travels with a student's adapter."""
+
+    name: str
+    """`student@` and the first 12 hex digits of the content hash."""
+    content: str
+    """SHA-256 over the adapter's files."""
+    base: str
+    """Fingerprint of the base model: architecture, sizes, tokenizer, weights."""
+    form: Literal["adapter", "full"]
+    target: Literal["cumulative", "incremental"]
+    view: Literal["stepwise", "vanilla"]
+    data: str
+    """Digest of the data set it was trained on."""
+    sigma: dict[Kind, float]
+    weighting: str
+    scores: dict[str, float] = Field(default_factory=dict)
+    parameters: int
+    """Trainable parameters."""
+    created_by: str
+    """The command that made it."""

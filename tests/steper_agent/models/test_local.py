@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_tests.unit_tests import ChatModelUnitTests
+
+from steper_agent.errors import AdapterError, ModelError
+from steper_agent.models.local import LocalChatModel
+from steper_agent.prompts import render
+from tests.tiny import tiny_base
+
+ASK: list[BaseMessage] = [SystemMessage("Answer."), HumanMessage("Question: who wrote the book?")]
+
+
+def added(chunks: list[AIMessageChunk]) -> AIMessageChunk:
+    total = chunks[0]
+    for chunk in chunks[1:]:
+        total = total + chunk
+    return total
+
+
+def test_streamed_chunks_add_up_to_what_invoke_returns(model: LocalChatModel) -> None:
+    whole = model.invoke(ASK)
+    chunks = [chunk for chunk in model.stream(ASK) if isinstance(chunk, AIMessageChunk)]
+    assert len(chunks) > 3
+    assert added(chunks).content == whole.content
+    assert added(chunks).usage_metadata == whole.usage_metadata
+    assert added(chunks).response_metadata == whole.response_metadata
+
+
+async def test_async_says_what_sync_says(model: LocalChatModel) -> None:
+    whole = model.invoke(ASK)
+    again = await model.ainvoke(ASK)
+    chunks = [chunk async for chunk in model.astream(ASK)]
+    assert again.content == whole.content == "".join(str(chunk.content) for chunk in chunks)
+    assert again.response_metadata == whole.response_metadata
+
+
+async def test_many_at_once_answer_like_one_by_one_and_never_block_the_loop(model: LocalChatModel) -> None:
+    questions = [[HumanMessage(f"Question: {number} of the town?")] for number in range(12)]
+    alone = [model.invoke(question).content for question in questions]
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0.001)
+
+    ticking = asyncio.create_task(tick())
+    together = await asyncio.gather(*(model.ainvoke(question) for question in questions))
+    ticking.cancel()
+    assert [reply.content for reply in together] == alone
+    assert ticks > 3
+
+
+def test_token_ids_are_the_ones_of_the_one_rendering_function(model: LocalChatModel) -> None:
+    reply = model.invoke(ASK)
+    assert reply.response_metadata["prompt_ids"] == render(ASK, model.tokenizer)
+    assert model.tokenizer.decode(reply.response_metadata["output_ids"], skip_special_tokens=True) == reply.content
+    assert reply.usage_metadata is not None
+    assert reply.usage_metadata["output_tokens"] == len(reply.response_metadata["output_ids"])
+
+
+def test_a_closing_assistant_message_is_continued(model: LocalChatModel) -> None:
+    whole = model.invoke(ASK, max_tokens=12)
+    ids = whole.response_metadata["output_ids"]
+    head = model.tokenizer.decode(ids[:5])
+    if model.tokenizer.encode(head, add_special_tokens=False) != ids[:5]:
+        head = "So the answer is:"
+    prefix = AIMessage(content=[{"type": "text", "text": head}])
+    rest = model.invoke([*ASK, prefix], max_tokens=7)
+    assert rest.response_metadata["prompt_ids"][: len(render(ASK, model.tokenizer))] == render(ASK, model.tokenizer)
+    if head != "So the answer is:":
+        assert rest.response_metadata["output_ids"] == ids[5:]
+
+
+def test_a_stop_string_is_cut_from_the_text_and_kept_in_the_ids(model: LocalChatModel) -> None:
+    whole = str(model.invoke(ASK).content)
+    stop = whole[4:6]
+    reply = model.invoke(ASK, stop=[stop])
+    assert reply.content == whole.split(stop)[0]
+    assert reply.response_metadata["finish_reason"] == "stop"
+    assert stop in model.tokenizer.decode(reply.response_metadata["output_ids"])
+    assert "".join(str(chunk.content) for chunk in model.stream(ASK, stop=[stop])) == reply.content
+
+
+def test_length_is_the_reason_when_the_tokens_run_out(model: LocalChatModel) -> None:
+    reply = model.invoke(ASK, max_tokens=2)
+    assert reply.response_metadata["finish_reason"] == "length"
+    assert len(reply.response_metadata["output_ids"]) == 2
+
+
+def test_seeds_decide_samples(model: LocalChatModel) -> None:
+    texts = [model.invoke(ASK, temperature=1.0, seed=seed).content for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_batch_is_invoke_many_times(model: LocalChatModel) -> None:
+    asked = [[HumanMessage(f"book {number}")] for number in range(5)]
+    assert [reply.content for reply in model.batch(asked)] == [model.invoke(one).content for one in asked]
+
+
+async def test_a_cancelled_task_frees_the_engine(base: Path) -> None:
+    model = LocalChatModel(path=str(base), max_tokens=450)
+    began = time.monotonic()
+    await model.ainvoke(ASK)
+    whole = time.monotonic() - began
+    tasks = [asyncio.create_task(model.ainvoke(ASK)) for _ in range(3)]
+    await asyncio.sleep(0.02)
+    for task in tasks:
+        task.cancel()
+    began = time.monotonic()
+    assert (await model.ainvoke(ASK, max_tokens=1)).content is not None
+    assert time.monotonic() - began < max(whole, 0.5)
+    model.engine.close()
+
+
+def test_a_student_shares_the_engine_and_has_its_own_version(
+    model: LocalChatModel, students: tuple[Path, Path], tmp_path: Path
+) -> None:
+    before = model.invoke(ASK).content
+    student = model.with_adapter(students[0])
+    assert student.engine is model.engine
+    assert model.version.startswith("base@")
+    assert student.version.startswith("student@")
+    assert student.invoke(ASK).content != before
+    assert model.invoke(ASK).content == before
+    student.unload()
+    with pytest.raises(AdapterError):
+        model.with_adapter(tiny_base(tmp_path / "no student"))
+
+
+def test_messages_it_cannot_render_are_one_clear_error(model: LocalChatModel) -> None:
+    with pytest.raises(ModelError, match="prompt"):
+        model.invoke([HumanMessage("x"), ToolMessage("y", tool_call_id="1")])
+
+
+class TestConformance(ChatModelUnitTests):
+    """LangChain's own suite for chat models."""
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, base: Path) -> None:
+        type(self).path = str(base)
+
+    path = ""
+
+    @property
+    def chat_model_class(self) -> type[BaseChatModel]:
+        return LocalChatModel
+
+    @property
+    def chat_model_params(self) -> dict[str, str]:
+        return {"path": self.path}
+
+    @property
+    def has_tool_calling(self) -> bool:
+        return False
+
+    @property
+    def has_structured_output(self) -> bool:
+        return False

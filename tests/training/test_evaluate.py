@@ -1,0 +1,139 @@
+"""The verb from end to end: the real graph and index over a small micro-world, resumed, refused and measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steper_agent.journal import read, trajectories
+from steper_agent.retrieval import build_index
+from training.evaluate import EvaluateConfig, draw, main, questions_digest
+from training.microworld.questions import make_questions
+from training.microworld.world import make_world
+from training.verb import run
+
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an index over a small world and questions about it."""
+    folder = tmp_path_factory.mktemp("bench")
+    world = make_world(120, split="test", seed=1)
+    _write(folder / "corpus.jsonl", world.passages)
+    _write(folder / "questions.jsonl", make_questions(world, 12, seed=2))
+    build_index([folder / "corpus.jsonl"], folder / "index")
+    return folder
+
+
+def _write(path: Path, records: Any) -> None:
+    path.write_text("".join(record.model_dump_json() + "\n" for record in records), encoding="utf-8")
+
+
+def _flags(bench: Path, out: Path, *more: str) -> list[str]:
+    given = ["--index", str(bench / "index"), "--questions", str(bench / "questions.jsonl")]
+    return [*given, "--model", "symbolic", "--out", str(out), "--json", str(out / "copy.json"), *more]
+
+
+def test_the_teacher_is_asked_judged_and_reported(bench, tmp_path, capsys):
+    assert run(main, _flags(bench, tmp_path)) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert json.loads((tmp_path / "copy.json").read_text()) == report
+    score = report["evaluation"]["score"]
+    assert score["n"] == 12
+    assert score["em"] >= 0.9
+    assert score["ci"][0] <= score["em"] <= score["ci"][1]
+    shares = report["evaluation"]["support_recall"]
+    assert shares == sorted(shares)
+    assert {"strategy", "prompts", "k", "steps", "index", "questions", "decoding", "versions"} <= set(report["recipe"])
+    lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert sum(line["em"] for line in lines) / 12 == pytest.approx(score["em"])
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("EM", "F1", "Acc", "up to step", "a question:"))
+
+
+def test_questions_in_the_journal_are_not_asked_again(bench, tmp_path):
+    assert run(main, _flags(bench, tmp_path, "--limit", "5")) == 0
+    first = list(read(tmp_path / "journal.jsonl"))
+    assert run(main, _flags(bench, tmp_path)) == 0
+    both = list(read(tmp_path / "journal.jsonl"))
+    assert both[: len(first)] == first
+    ids = [one.question.id for one in trajectories(tmp_path / "journal.jsonl")]
+    assert len(ids) == len(set(ids)) == 12
+    assert run(main, _flags(bench, tmp_path)) == 0
+    assert list(read(tmp_path / "journal.jsonl")) == both
+
+
+def test_a_stopped_evaluation_ends_like_an_undisturbed_one(bench, tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert run(main, _flags(bench, whole)) == 0
+    lines = (whole / "journal.jsonl").read_bytes()
+    stopped.mkdir()
+    (stopped / "journal.jsonl").write_bytes(lines[: len(lines) * 2 // 3])
+    assert run(main, _flags(bench, stopped)) == 0
+    assert (stopped / "predictions.jsonl").read_bytes() == (whole / "predictions.jsonl").read_bytes()
+
+
+def test_a_run_folder_of_other_settings_is_refused(bench, tmp_path, capsys):
+    assert run(main, _flags(bench, tmp_path, "--limit", "1")) == 0
+    assert run(main, _flags(bench, tmp_path, "--limit", "1", "--k", "2")) == 2
+    assert "k = 4" in capsys.readouterr().err
+
+
+def test_retrieval_alone_is_measured(bench, tmp_path, capsys):
+    out = tmp_path / "recall.json"
+    flags = ["--retrieval-only", "--index", str(bench / "index"), "--questions", str(bench / "questions.jsonl")]
+    assert run(main, [*flags, "--json", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert list(found["recall"]) == ["2", "5", "10"]
+    assert 0 < found["recall"]["2"] <= found["recall"]["5"] <= found["recall"]["10"] <= 1
+    assert found["n"] == 12
+    assert "recall of supporting passages" in capsys.readouterr().out
+
+
+def test_an_index_of_another_corpus_is_named(bench, tmp_path, capsys):
+    world = make_world(120, split="train", seed=9)
+    _write(tmp_path / "q.jsonl", make_questions(world, 3, seed=2))
+    flags = ["--retrieval-only", "--index", str(bench / "index"), "--questions", str(tmp_path / "q.jsonl")]
+    assert run(main, flags) == 2
+    assert "another corpus" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [('{"id": "1", "question": "Who?"}', "no answer"), ("{broken", "1"), ("", "no questions")],
+)
+def test_bad_questions_are_one_clear_error(bench, tmp_path, capsys, line, complaint):
+    (tmp_path / "q.jsonl").write_text(line)
+    flags = ["--index", str(bench / "index"), "--questions", str(tmp_path / "q.jsonl"), "--model", "symbolic"]
+    assert run(main, [*flags, "--out", str(tmp_path / "out")]) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_a_model_must_be_named(bench, capsys):
+    assert run(main, ["--index", str(bench / "index"), "--questions", str(bench / "questions.jsonl")]) == 2
+    assert "--model" in capsys.readouterr().err
+
+
+def test_a_larger_draw_holds_the_smaller(bench):
+    from steper_agent.retrieval import read_questions
+
+    everything = read_questions(bench / "questions.jsonl")
+    config = EvaluateConfig(index=bench, questions=bench, seed=3)
+    draws = [draw(everything, config.model_copy(update={"limit": limit})) for limit in (2, 7, 99, 0)]
+    for small, large in zip(draws, draws[1:], strict=False):
+        assert {one.id for one in small} <= {one.id for one in large}
+    assert draws[2] == draws[3] == everything
+    assert questions_digest(everything) == questions_digest(everything[::-1]) != questions_digest(everything[1:])
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real questions are not beside this checkout")
+@pytest.mark.parametrize(("name", "at_ten"), [("hotpotqa", 0.871), ("2wikimultihopqa", 0.70)])
+def test_bm25_finds_what_the_reference_finds(tmp_path, name, at_ten):
+    build_index([REAL / f"{name}.corpus.jsonl"], tmp_path / "index")
+    flags = ["--index", str(tmp_path / "index"), "--questions", str(REAL / f"{name}.questions.jsonl")]
+    assert run(main, [*flags, "--retrieval-only", "--json", str(tmp_path / "recall.json")]) == 0
+    assert json.loads((tmp_path / "recall.json").read_text())["recall"]["10"] == pytest.approx(at_ten, abs=0.01)

@@ -1,0 +1,138 @@
+"""Run a teacher through the graph over many questions and journal every node:
+
+    python -m training.collect --index DIR --questions FILE --teacher openai:gpt-4o --out runs/collect
+    python -m training.collect --index DIR --replay chains.jsonl --where dataset=hotpotqa --out runs/collect
+
+Stopped or killed, the same command goes on where it was: finished questions are kept, and of an unfinished one every
+node that is in the journal is recalled instead of run again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from langchain_core.language_models import BaseChatModel
+from pydantic import Field
+
+from graphs.run import Context, answer_all, recipe_of
+from steper_agent.config import Config, command_line
+from steper_agent.durable import digest, write_atomic
+from steper_agent.errors import ConfigError, DataError
+from steper_agent.journal import Journal
+from steper_agent.records import Question, Record, Trajectory
+from steper_agent.retrieval import IndexRetriever, open_index, read_questions
+from training.models import open_model
+from training.replay import Chain, read_chains, teacher_of
+from training.run_folder import claim
+from training.verb import progress, run, versions
+
+JOURNAL, REPORT = "journal.jsonl", "report.json"
+
+
+class CollectConfig(Config):
+    """Settings of `python -m training.collect`."""
+
+    index: Path = Field(description="index folder the graph retrieves from")
+    out: Path = Field(description="run folder: journal.jsonl, report.json")
+    questions: Path | None = Field(None, description="questions with answers: JSONL or a data set's own file")
+    replay: Path | None = Field(None, description="JSONL of existing chains to replay instead of a teacher model")
+    teacher: str = Field("symbolic", description="model spec: symbolic, local:PATH, openai:NAME, …")
+    where: tuple[str, ...] = Field((), description="KEY=VALUE pairs a question's fields must match, e.g. dataset=hotpotqa")
+    strategy: str = Field("ircot", description="how to reason in steps")
+    k: int = Field(4, gt=0, description="passages a search returns")
+    steps: int = Field(5, gt=0, description="step budget; a replay is given as many as its longest chain")
+    limit: int = Field(0, ge=0, description="ask only the first so many questions; 0 asks all")
+    concurrency: int = Field(8, gt=0, description="questions under way at once")
+    max_tokens: int = Field(128, gt=0, description="most tokens a model may write in one step")
+    seed: int = Field(0, description="seed of a sampling teacher")
+
+
+class Collected(Record):
+    """What a collection came to."""
+
+    journal: Path
+    finished: int
+    already: int
+    """Finished before this start."""
+    failed: int
+    stops: dict[str, int]
+    seconds: float
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    config = command_line(CollectConfig, "collect", __doc__ or "", argv)
+    done = collect(config)
+    print(f"{done.finished} trajectories in {done.journal} ({done.already} were there, {done.failed} failed, "
+          f"{done.seconds:.0f} s): {done.stops}")
+    if done.failed:
+        print("Run the same command again to take the failed questions up where they stopped.", file=sys.stderr)
+    return 1 if done.failed else 0
+
+
+def collect(config: CollectConfig, *, on_progress: Callable[[int, int], None] | None = None) -> Collected:
+    """Answer every question that the journal does not hold yet.
+
+    Raises:
+        ConfigError, DataError, IndexFault, ModelError: something a person must mend, before the first call.
+    """
+    chains = read_chains(config.replay) if config.replay else []
+    questions = _chosen(config, chains)
+    teacher = teacher_of(chains) if chains else open_model(config.teacher, max_tokens=config.max_tokens, seed=config.seed)
+    index = open_index(config.index)
+    claim(config.out, config, free=("concurrency", "limit", "out"))
+    steps = max([config.steps, *(len(chain.lines) for chain in chains)])
+    return _run(config, questions, teacher, index, steps, on_progress)
+
+
+def _run(
+    config: CollectConfig, questions: list[Question], teacher: BaseChatModel, index: IndexRetriever, steps: int,
+    on_progress: Callable[[int, int], None] | None,
+) -> Collected:  # fmt: skip
+    start = time.perf_counter()
+    bare = Context(model=teacher, retriever=index, strategy=config.strategy, k=config.k, steps=steps)
+    recipe = {**recipe_of(bare, index.digest), "teacher": config.replay.name if config.replay else config.teacher}
+    stops: Counter[str] = Counter()
+    with Journal(config.out / JOURNAL) as journal, progress() as bar:
+        already = len(journal.finished)
+        todo = [question for question in questions if question.id not in journal.finished]
+        task = bar.add_task("collect", total=len(questions), completed=len(questions) - len(todo))
+
+        def count(trajectory: Trajectory, seconds: float) -> None:
+            del seconds
+            stops[trajectory.stop] += 1
+            bar.advance(task)
+            if on_progress:
+                on_progress(already + sum(stops.values()), len(questions))
+
+        context = Context(model=teacher, retriever=index, strategy=config.strategy, k=config.k, steps=steps,
+                          journal=journal, recipe=digest(recipe))
+        answer_all(todo, context, concurrency=config.concurrency, on_finished=count)
+        all_stops = Counter(end.stop for end in journal.finished.values())
+    done = Collected(journal=config.out / JOURNAL, finished=sum(all_stops.values()), already=already,
+                     failed=stops["error"], stops={str(stop): count for stop, count in all_stops.items()}, seconds=time.perf_counter() - start)
+    report = {**json.loads(done.model_dump_json()), "recipe": recipe, "versions": versions()}
+    write_atomic(config.out / REPORT, json.dumps(report, indent=1) + "\n")
+    return done
+
+
+def _chosen(config: CollectConfig, chains: Sequence[Chain]) -> list[Question]:
+    if bool(config.questions) == bool(config.replay):
+        raise ConfigError("give either --questions or --replay", where="collect", fix="one of the two, not both")
+    questions = read_questions(config.questions) if config.questions else [chain.question for chain in chains]
+    for condition in config.where:
+        key, equals, value = condition.partition("=")
+        if not equals:
+            raise ConfigError(f"`{condition}` is not KEY=VALUE", where="--where", fix="write --where dataset=hotpotqa")
+        questions = [question for question in questions if str(question.meta.get(key)) == value]
+    if not questions:
+        raise DataError("no question to ask", where=config.questions or config.replay, fix="check --where and the file")
+    return questions[: config.limit or None]
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))

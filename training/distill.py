@@ -1,0 +1,212 @@
+"""Teach a student from a data set: python -m training.distill --dataset DIR --base DIR --out DIR
+
+Trains a LoRA adapter (or all weights) with the step-wise, difficulty-aware objective, shows loss and σ of each kind as
+it goes, and leaves a student with its card. Killed at any moment, the same command goes on from the last checkpoint and
+comes to the same student.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from steper_agent.config import Config, command_line
+from steper_agent.durable import write_atomic
+from steper_agent.errors import ConfigError, DataError
+from steper_agent.records import Kind, Record, StudentCard
+from training.curve import Curve, CurvePoint
+from training.dataset import DatasetCard, load_dataset, load_tokenizer, read_card
+from training.objective import parse_weighting
+from training.run_folder import claim
+
+CURVE, REPORT, STUDENT = "curve.jsonl", "report.json", "student"
+
+OnUpdate = Callable[[CurvePoint, int], None]
+"""Called with the newest point and the number of updates there will be."""
+
+
+class DistillConfig(Config):
+    dataset: Path = Field(description="folder made by training.dataset")
+    base: Path = Field(description="folder of the base model; the one the data set was made for")
+    out: Path = Field(description="run folder: checkpoints, curve, plots, report and student/")
+    method: Literal["lora", "full"] = Field("lora", description="lora: adapter on all linear layers; full: all weights")
+    rank: int = Field(32, gt=0, description="of the LoRA matrices")
+    alpha: int = Field(64, gt=0, description="LoRA scale: alpha / rank")
+    learning_rate: float = Field(2e-3, gt=0, description="peak; a large base wants 1e-4 (lora) or 5e-6 (full)")
+    epochs: int = Field(1, gt=0, description="passes over the data set")
+    max_steps: int = Field(0, ge=0, description="stop after so many updates instead; 0: go by epochs")
+    batch: int = Field(16, gt=0, description="trajectories in one update")
+    accumulate: int = Field(1, gt=0, description="micro-batches of an update; changes memory, not the result")
+    weighting: str = Field("learned", description="learned, ema, uniform, or fixed:a,b,c (first, middle, last step)")
+    sigma_rate: float = Field(0.02, gt=0, description="learning rate of log σ²")
+    warmup: float = Field(0.03, ge=0, lt=1, description="share of the updates with a rising rate")
+    clip: float = Field(1.0, ge=0, description="largest gradient norm; 0: no limit")
+    bf16: bool = Field(False, description="compute in bfloat16, keep weights in float32")
+    seed: int = Field(0, description="of the adapter's first weights and of the data's order")
+    save_every: int = Field(50, gt=0, description="updates between checkpoints")
+    tensorboard: bool = Field(False, description="also write TensorBoard events")
+
+
+FREE = ("dataset", "base", "out", "save_every", "tensorboard")
+"""Settings that may change between a run and its resumption: what lies at the two paths is compared by digest."""
+
+
+class Begun(DistillConfig):
+    """What a run folder was begun with."""
+
+    data: str
+    """Digest of the data set."""
+    fingerprint: str
+    """Of the base."""
+
+
+class Distilled(Record):
+    """What a run came to; also its report.json."""
+
+    student: Path
+    name: str
+    steps: int
+    sigma: dict[Kind, float]
+    seconds: float
+    tokens: int
+    parameters: int
+    """Trained."""
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    curve: list[CurvePoint]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    from training.live import Live
+
+    config = command_line(DistillConfig, "distill", __doc__ or "", argv)
+    with Live() as live:
+        done = run(config, on_update=live.show, command=_command(argv))
+    print(f"{done.name} after {done.steps} updates, {done.seconds:.0f} s of training")
+    print(f"student: {done.student}\nplots:   {config.out / 'loss.png'}, {config.out / 'sigma.png'}")
+    return 0
+
+
+def run(config: DistillConfig, *, on_update: OnUpdate | None = None, command: str = "distill.run") -> Distilled:
+    """Train to the end, from the newest checkpoint if there is one; a finished run is only read.
+
+    Raises:
+        ConfigError: the run folder was made with other settings.
+        DataError: the data set was made for another base, or is damaged.
+    """
+    parse_weighting(config.weighting)
+    if config.batch % config.accumulate:
+        raise ConfigError(f"{config.batch} trajectories do not split into {config.accumulate}", where="accumulate",
+                          fix="choose a divisor of --batch")
+    card = read_card(config.dataset)
+    _refuse_other_base(config, card)
+    claim(config.out, Begun(**config.model_dump(), data=card.digest, fingerprint=card.base), free=FREE)
+    if (config.out / REPORT).is_file():
+        return Distilled.model_validate_json((config.out / REPORT).read_bytes())
+    trainer = _train(config, on_update)
+    return _finish(config, card, trainer, command)
+
+
+def _refuse_other_base(config: DistillConfig, card: DatasetCard) -> None:
+    from steper_agent.students.fingerprint import base_fingerprint
+
+    found = base_fingerprint(config.base)
+    if found != card.base:
+        raise DataError(f"the data set was made for base {card.base[:12]}, this one is {found[:12]}",
+                        where=config.dataset, fix=f"make it again: python -m training.dataset --base {config.base} …")
+
+
+def _train(config: DistillConfig, on_update: OnUpdate | None) -> Any:
+    from training.trainer import StepERTrainer, newest_checkpoint
+
+    _quiet()
+    trajectories = load_dataset(config.dataset)
+    tokenizer = load_tokenizer(config.base)
+    pad = next(id for id in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if id is not None)
+    trainer = StepERTrainer(_student(config), _arguments(config), trajectories, pad=pad, weighting=config.weighting,
+                            sigma_rate=config.sigma_rate, curve=Curve(config.out / CURVE))
+    if on_update:
+        trainer.on_update = lambda point: on_update(point, trainer.state.max_steps)
+    trainer.train_from(newest_checkpoint(config.out))
+    return trainer
+
+
+def _student(config: DistillConfig) -> Any:
+    from transformers import AutoModelForCausalLM, set_seed
+
+    set_seed(config.seed)
+    model = AutoModelForCausalLM.from_pretrained(config.base, local_files_only=True, trust_remote_code=False,
+                                                 use_safetensors=True, dtype="float32")
+    if config.method == "full":
+        return model
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(r=config.rank, lora_alpha=config.alpha, lora_dropout=0.0, target_modules="all-linear",
+                      task_type="CAUSAL_LM")
+    return get_peft_model(model, lora)
+
+
+def _arguments(config: DistillConfig) -> Any:
+    import torch
+    from transformers import TrainingArguments
+
+    return TrainingArguments(
+        output_dir=str(config.out), seed=config.seed, learning_rate=config.learning_rate, weight_decay=0.0,
+        num_train_epochs=config.epochs, max_steps=config.max_steps or -1, warmup_steps=config.warmup,
+        per_device_train_batch_size=config.batch // config.accumulate, gradient_accumulation_steps=config.accumulate,
+        max_grad_norm=config.clip, bf16=config.bf16, use_cpu=not torch.cuda.is_available(), save_strategy="steps",
+        save_steps=config.save_every, save_total_limit=2, logging_strategy="steps" if config.tensorboard else "no",
+        report_to="tensorboard" if config.tensorboard else "none", disable_tqdm=True, remove_unused_columns=False,
+        dataloader_num_workers=0, dataloader_pin_memory=torch.cuda.is_available(), eval_strategy="no",
+    )  # fmt: skip
+
+
+def _finish(config: DistillConfig, card: DatasetCard, trainer: Any, command: str) -> Distilled:
+    from steper_agent.students.student import save_student
+    from training.plots import draw_curves
+    from training.verb import versions
+
+    folder = config.out / STUDENT
+    # A crash while it was being written may have left half a student.
+    shutil.rmtree(folder, ignore_errors=True)
+    trainer.model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+    if config.method == "full":
+        load_tokenizer(config.base).save_pretrained(folder)
+    parameters = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    student = save_student(folder, StudentCard(
+        name="", content="", base=card.base, form="full" if config.method == "full" else "adapter", target=card.target,
+        view=card.view, data=card.digest, sigma=trainer.sigma(), weighting=config.weighting, parameters=parameters,
+        created_by=command,
+    ))  # fmt: skip
+    curve = trainer.curve.read()
+    draw_curves(curve, config.out)
+    done = Distilled(student=folder, name=student.name, steps=curve[-1].step, sigma=student.sigma,
+                     seconds=curve[-1].seconds, tokens=curve[-1].tokens, parameters=parameters, settings=config.model_dump(mode="json"),
+                     versions=versions(), curve=curve)
+    write_atomic(config.out / REPORT, done.model_dump_json(indent=1) + "\n")
+    return done
+
+
+def _command(argv: Sequence[str] | None) -> str:
+    return shlex.join(["python", "-m", "training.distill", *(sys.argv[1:] if argv is None else argv)])
+
+
+def _quiet() -> None:
+    """Our own line says what a person needs; the libraries' progress bars would tear it."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+if __name__ == "__main__":
+    from training.verb import run as run_verb
+
+    sys.exit(run_verb(main))

@@ -1,0 +1,227 @@
+"""Ask the graph a file of questions and judge what it answers: python -m training.evaluate --help"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+from rich.table import Table
+
+from steper_agent.config import Config, command_line
+from steper_agent.durable import digest, write_atomic
+from steper_agent.errors import ConfigError, DataError, IndexFault
+from steper_agent.records import Question, Record, Trajectory
+from training.evaluation import Evaluation, efforts_of, evaluate_trajectories, judge
+from training.metrics import recall_at
+from training.run_folder import claim
+from training.verb import progress, run, versions
+
+if TYPE_CHECKING:
+    from graphs.run import Context
+    from steper_agent.journal import Journal
+    from steper_agent.retrieval import IndexRetriever
+
+DEPTHS = (2, 5, 10)
+DESCRIPTION = """\
+Ask the graph every question of a file, with any model, and judge the answers: EM, F1 and Acc by the data sets'
+published rules with 95 % bootstrap intervals, how much of the gold evidence each step had found, why questions
+failed, and what a question cost. Or, with --retrieval-only, measure the index alone."""
+EPILOG = """\
+examples:
+  python -m training.evaluate --retrieval-only --index runs/index --questions hotpot.questions.jsonl --json recall.json
+  python -m training.evaluate --index runs/index --questions dev.jsonl --model local:runs/base --out runs/evaluate/base
+  python -m training.evaluate --index runs/index --questions dev.jsonl --model openai:gpt-4o --limit 100
+
+The run folder (--out) holds journal.jsonl, predictions.jsonl and report.json. Stopped or killed, the same command goes
+on where it was; a larger --limit asks only the questions not asked yet. Two reports compare only if their recipes
+agree in everything but the model."""
+
+
+class EvaluateConfig(Config):
+    index: Path = Field(description="folder made by `steper index build`")
+    questions: Path = Field(description="questions with gold answers; any format `steper index build` can read")
+    model: str = Field("", description="model spec, e.g. local:PATH, local:PATH+STUDENT, openai:NAME, symbolic")
+    retrieval_only: bool = Field(False, description="only search: recall of the supporting passages, no model")
+    strategy: str = Field("ircot", description="how the graph reasons")
+    k: int = Field(4, ge=1, description="passages a search returns")
+    steps: int = Field(5, ge=1, description="step budget of a question")
+    limit: int = Field(0, ge=0, description="ask this many, drawn with --seed; a larger one holds the smaller; 0 = all")
+    seed: int = Field(0, description="seed of the draw, of the model's sampling and of the bootstrap")
+    temperature: float = Field(0.0, ge=0, description="0 = greedy")
+    max_tokens: int = Field(256, ge=1, description="tokens a model call may write")
+    concurrency: int = Field(8, ge=1, description="questions side by side")
+    out: Path = Field(Path("runs/evaluate"), description="run folder")
+    json_: Path | None = Field(None, description="write the report here too")
+
+
+class Settings(BaseModel):
+    """What must be the same to go on in a run folder: the facts behind the settings, digests and versions."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Retrieval(Record):
+    """How much of the gold evidence one search with the question itself finds."""
+
+    recall: dict[str, float]
+    """By depth: mean share of a question's supporting passages among the first 2, 5, 10 hits."""
+    n: int
+    """Questions whose supporting passages are known."""
+    recipe: dict[str, Any]
+
+
+class Report(Record):
+    """What one evaluation says, and everything that shaped it."""
+
+    model: str
+    """Version of the model that served."""
+    evaluation: Evaluation
+    recipe: dict[str, Any]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    config = command_line(EvaluateConfig, "evaluate", DESCRIPTION, argv, epilog=EPILOG)
+    if config.retrieval_only:
+        found = evaluate_retrieval(config)
+        _print_recall(found)
+        written = found.model_dump_json(indent=2)
+    else:
+        report = evaluate(config)
+        _print_report(report)
+        written = report.model_dump_json(indent=2)
+    if config.json_:
+        write_atomic(config.json_, written + "\n")
+    return 0
+
+
+def evaluate_retrieval(config: EvaluateConfig) -> Retrieval:
+    """Recall of the supporting passages by one search a question.
+
+    Raises:
+        DataError: no question names its supporting passages.
+        IndexFault: the index holds none of them.
+    """
+    from steper_agent.retrieval import open_index, read_questions
+
+    index = open_index(config.index)
+    questions = [one for one in draw(read_questions(config.questions), config) if one.supporting_ids]
+    if not questions:
+        raise DataError("no question names its supporting passages", where=config.questions,
+                        fix='give questions with "supporting_ids", or a data set\'s own file')
+    _check_supports(index, questions, config)
+    totals = dict.fromkeys(DEPTHS, 0.0)
+    with progress() as bar:
+        task = bar.add_task("searching", total=len(questions))
+        for question in questions:
+            found = [hit.passage.id for hit in index.search(question.text, max(DEPTHS))]
+            for k in DEPTHS:
+                totals[k] += recall_at(found, question.supporting_ids, k)
+            bar.advance(task)
+    recipe = {"questions": questions_digest(questions), "index": index.digest, "mode": index.manifest.mode,
+              "seed": config.seed, "versions": versions()}
+    return Retrieval(recall={str(k): totals[k] / len(questions) for k in DEPTHS}, n=len(questions), recipe=recipe)
+
+
+def evaluate(config: EvaluateConfig) -> Report:
+    """Run the graph over the questions and judge it; questions finished in the run folder are not asked again."""
+    if not config.model:
+        raise ConfigError("no model is given", where="evaluate", fix="--model SPEC, or --retrieval-only")
+    from graphs.run import Context, model_version, recipe_of
+    from steper_agent.journal import Journal, read
+    from steper_agent.retrieval import open_index, read_questions
+    from training.models import open_model
+
+    questions = draw(read_questions(config.questions, need_answers=True), config)
+    index = open_index(config.index)
+    model = open_model(config.model, temperature=config.temperature, max_tokens=config.max_tokens, seed=config.seed)
+    context = Context(model=model, retriever=index, strategy=config.strategy, k=config.k, steps=config.steps)
+    decoding = {"temperature": config.temperature, "max_tokens": config.max_tokens, "seed": config.seed}
+    settings = {**recipe_of(context, index.digest), "decoding": decoding, "model": model_version(context)}
+    claim(config.out, Settings.model_validate(settings))
+    path = config.out / "journal.jsonl"
+    with Journal(path) as journal:
+        context = replace(context, journal=journal, recipe=digest(settings))
+        done = ask(questions, context, journal, concurrency=config.concurrency)
+    evaluation = evaluate_trajectories(done, efforts=efforts_of(read(path)), seed=config.seed)
+    recipe = {**settings, "questions": questions_digest(questions), "versions": versions()}
+    report = Report(model=str(settings["model"]), evaluation=evaluation, recipe=recipe)
+    lines = [judge(trajectory).model_dump_json() for trajectory in done]
+    write_atomic(config.out / "predictions.jsonl", "\n".join(lines) + "\n")
+    write_atomic(config.out / "report.json", report.model_dump_json(indent=2) + "\n")
+    return report
+
+
+def ask(
+    questions: Sequence[Question], context: Context, journal: Journal, *, concurrency: int = 8, title: str = "asking"
+) -> list[Trajectory]:
+    """The trajectory of every question, in their order: from the journal where it holds it, else from the graph."""
+    from graphs.run import answer_all
+    from steper_agent.journal import trajectories
+
+    texts = {question.id: question.text for question in questions}
+    held = {one.question.id: one for one in trajectories(journal.path)
+            if texts.get(one.question.id) == one.question.text}
+    left = [question for question in questions if question.id not in held]
+    with progress() as bar:
+        task = bar.add_task(title, total=len(questions), completed=len(questions) - len(left))
+        new = answer_all(left, context, concurrency=concurrency, on_finished=lambda *_: bar.advance(task))
+    held |= {one.question.id: one for one in new}
+    # The file's question, not the journal's: gold answers that were mended since count.
+    return [held[question.id].model_copy(update={"question": question}) for question in questions]
+
+
+def draw(questions: Sequence[Question], config: EvaluateConfig) -> list[Question]:
+    """The first `limit` of the questions in an order shuffled by seed, shown in the file's order."""
+    rows = list(range(len(questions)))
+    random.Random(config.seed).shuffle(rows)
+    return [questions[row] for row in sorted(rows[: config.limit or None])]
+
+
+def questions_digest(questions: Sequence[Question]) -> str:
+    """Equal for the same questions with the same gold, whatever their order."""
+    return digest(sorted([one.id, one.text, list(one.answers), sorted(one.supporting_ids)] for one in questions))
+
+
+def _check_supports(index: IndexRetriever, questions: Sequence[Question], config: EvaluateConfig) -> None:
+    if not any(index.find(gold) for question in questions for gold in question.supporting_ids):
+        raise IndexFault(f"the index holds no supporting passage of {config.questions}: it was made for another corpus",
+                         where=config.index, fix="build it from the questions' own corpus: steper index build SOURCE")
+
+
+def _print_recall(found: Retrieval) -> None:
+    table = Table("k", "recall of supporting passages", title=f"{found.recipe['mode']}, {found.n} questions")
+    for k, share in found.recall.items():
+        table.add_row(k, f"{share:.3f}")
+    Console().print(table)
+
+
+def _print_report(report: Report) -> None:
+    found = report.evaluation
+    shares = Table("metric", "mean", "95 % interval", title=f"{report.model}, {found.score.n} questions")
+    for name, mean in (("EM", found.score.em), ("F1", found.score.f1), ("Acc", found.score.acc)):
+        low, high = found.intervals[name.lower()]
+        shares.add_row(name, f"{mean:.3f}", f"{low:.3f} to {high:.3f}")
+    console = Console()
+    console.print(shares)
+    if found.support_recall:
+        steps = Table("up to step", "supporting passages found", title=f"{found.support_n} questions with known gold")
+        for number, share in enumerate(found.support_recall, start=1):
+            steps.add_row(str(number), f"{share:.3f}")
+        console.print(steps)
+    failures = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in found.failures.items() if count)
+    console.print(f"not exact: {failures or 'none'}")
+    if cost := found.cost:
+        console.print(
+            f"a question: {found.steps:.1f} steps, {cost.seconds_mean:.2f} s mean, {cost.seconds_p95:.2f} s p95, "
+            f"{cost.prompt_tokens:.0f} tokens read, {cost.completion_tokens:.0f} written; "
+            f"{cost.parse_errors} questions with an unreadable reply"
+        )
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))

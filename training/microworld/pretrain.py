@@ -1,0 +1,257 @@
+"""Pre-train the micro-world's base model from nothing: python -m training.microworld.pretrain --out DIR
+
+It learns to read: single-fact look-ups and copying in always-fresh worlds (reading.py). Its card reports exact-match
+look-up accuracy on worlds whose names it has never seen, because a loss alone proves nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from graphs.strategies import ircot
+from steper_agent.durable import write_atomic
+from training.allocator import keep_memory
+from training.microworld.language import BY_LABEL, LANGUAGES, LITERALS, PROFESSIONS, name_words
+from training.microworld.questions import make_questions
+from training.microworld.reading import MOST_PASSAGES, Sheet, Shelf, make_sheet, sheets
+from training.microworld.tokenizer import ASSISTANT, END, SYSTEM, USER, make_tokenizer
+from training.microworld.world import make_world
+
+VOCABULARY = 2048
+COPYING = {1: 0.5, 2: 0.25, 3: 0.1}
+"""Share of copying turns while contexts hold so many passages at most."""
+STEP_UP = 0.95
+"""Share of right answer tokens at which contexts grow by a passage."""
+ROW_TOKENS = 3_000
+"""Tokens in one update, padding included."""
+PASSAGE_WEIGHT, PASSAGE_SHARE = 0.3, 0.3
+"""Loss weight of tokens that are not answers, and the random share of them that is scored at all: logits of a whole
+row cost more than the blocks do."""
+MUON_RATE, ADAM_RATE = 0.02, 4e-3
+
+
+class Rows(NamedTuple):
+    ids: Tensor
+    """(B, T) token ids."""
+    weight: Tensor
+    """(B, T) loss weight of each token as a target; 0 on padding."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m training.microworld.pretrain", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the model, its tokenizer and its card")
+    parser.add_argument("--minutes", type=float, default=60.0, help="training time; the schedule follows the clock")
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    keep_memory()
+    tokenizer = build_tokenizer()
+    model = build_model(tokenizer, width=args.width, layers=args.layers, seed=args.seed)
+    figures = train(model, tokenizer, minutes=args.minutes, seed=args.seed, keep=args.out)
+    figures["lookup_accuracy"] = {str(n): lookup_accuracy(model, tokenizer, passages=n) for n in (1, 4, 8, 12)}
+    save(model, tokenizer, args.out, figures, command=" ".join(["python -m training.microworld.pretrain", *(argv or sys.argv[1:])]))
+    print(json.dumps(figures["lookup_accuracy"]))
+    return 0
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """The vocabulary comes from pre-training worlds and the sentence forms; each pool word is a token by count."""
+    world = make_world(3000, split="pretrain", seed=999_983)
+    texts = [f"{ircot.show(q.text, world.passages[i * 3 : i * 3 + 3])}\n" for i, q in enumerate(make_questions(world, 1000, seed=0))]
+    words = [*name_words(), *PROFESSIONS, *LANGUAGES, *LITERALS["year"]]
+    forms = [form for relation in BY_LABEL.values() for form in (*relation.phrasings, f" the {relation.label} of")]
+    prompts = [ircot.SYSTEM, ircot.CONCLUSION, "The passages do not say what the", "The earlier of Copy: State yes no."]
+    return make_tokenizer([*texts, *(f" {word}" * 60 for word in words), *forms * 30, *prompts * 60], vocabulary=VOCABULARY)
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast, *, width: int, layers: int, seed: int) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=3 * width, num_hidden_layers=layers,
+        num_attention_heads=width // 32, num_key_value_heads=width // 32, max_position_embeddings=4096,
+        tie_word_embeddings=True, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )  # fmt: skip
+    return LlamaForCausalLM(config)
+
+
+def encode_sheet(sheet: Sheet, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[float]]:
+    """Token ids and loss weights of one conversation: 1 on what the assistant says, PASSAGE_WEIGHT elsewhere."""
+    ids: list[int] = []
+    weights: list[float] = []
+
+    def add(text: str, weight: float) -> None:
+        new = tokenizer.encode(text, add_special_tokens=False)
+        ids.extend(new)
+        weights.extend([weight] * len(new))
+
+    add(f"{SYSTEM}{ircot.SYSTEM}{END}", 0.0)
+    for turn in sheet.turns:
+        add(f"{USER}{turn.asked}{END}{ASSISTANT}", PASSAGE_WEIGHT)
+        for line in turn.answered.splitlines(keepends=True):
+            add(line, 1.0)
+        add(END, 1.0)
+    return ids, weights
+
+
+def pad(rows: list[tuple[list[int], list[float]]], pad_id: int) -> Rows:
+    longest = max(len(ids) for ids, _ in rows)
+    ids = torch.full((len(rows), longest), pad_id)
+    weight = torch.zeros(len(rows), longest)
+    for number, (row, weights) in enumerate(rows):
+        ids[number, : len(row)] = torch.tensor(row)
+        weight[number, : len(row)] = torch.tensor(weights)
+    return Rows(ids, weight)
+
+
+class Curriculum:
+    """Contexts grow from one passage to many, one more whenever nearly all answers of the last updates were right:
+    looking up is learned suddenly, and only where the context is short."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, seed: int) -> None:
+        self.most = 1
+        self._recent = 0.0
+        self._tokenizer = tokenizer
+        self._rng = random.Random(seed)
+        self._streams = [sheets(seed=seed * 100 + n, passages=n, copying=COPYING.get(n, 0.03)) for n in range(MOST_PASSAGES + 1)]
+        self._batches: list[Rows] = []
+
+    def next(self) -> Rows:
+        """About ROW_TOKENS tokens, sheets of like length together."""
+        if not self._batches:
+            pool = [encode_sheet(next(self._streams[self.most]), self._tokenizer) for _ in range(64)]
+            pool.sort(key=lambda row: len(row[0]))
+            self._batches = [pad(batch, self._tokenizer.pad_token_id) for batch in _by_tokens(pool)]
+            self._rng.shuffle(self._batches)
+        return self._batches.pop()
+
+    def judge(self, right: float) -> None:
+        """`right`: share of answer tokens that were right in this update."""
+        self._recent = 0.95 * self._recent + 0.05 * right
+        if self._recent > STEP_UP and self.most < MOST_PASSAGES:
+            self.most, self._recent = self.most + 1, self._recent - 0.02
+
+
+def _by_tokens(pool: list[tuple[list[int], list[float]]]) -> Iterator[list[tuple[list[int], list[float]]]]:
+    batch: list[tuple[list[int], list[float]]] = []
+    for row in pool:
+        if batch and (len(batch) + 1) * len(row[0]) > ROW_TOKENS:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def token_losses(model: LlamaForCausalLM, rows: Rows, scored: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross entropy (nats) of the scored targets, and whether each was the arg max. `scored` is (B, T-1) bool."""
+    hidden = model.model(input_ids=rows.ids, use_cache=False).last_hidden_state[:, :-1][scored]
+    logits, target = model.lm_head(hidden).float(), rows.ids[:, 1:][scored]
+    return torch.nn.functional.cross_entropy(logits, target, reduction="none"), logits.argmax(-1) == target
+
+
+def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
+    """Muon on the matrices inside the blocks, AdamW on embeddings and norms."""
+    inner = {name for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name and "lm_head" not in name}
+    matrices = [p for name, p in model.named_parameters() if name in inner]
+    rest = [p for name, p in model.named_parameters() if name not in inner]
+    return [torch.optim.Muon(matrices, lr=MUON_RATE, weight_decay=0.01),
+            torch.optim.AdamW(rest, lr=ADAM_RATE, betas=(0.9, 0.95), weight_decay=0.0)]
+
+
+def rate_at(progress: float, step: int) -> float:
+    """Warm up over 50 updates, hold, and fall to nothing over the last 35 % of the time."""
+    return min(1.0, (step + 1) / 50) * min(1.0, (1.0 - progress) / 0.35)
+
+
+def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, minutes: float, seed: int, keep: Path) -> dict[str, Any]:
+    """Train for `minutes`, saving a checkpoint every few minutes under `keep`."""
+    steppers = optimizers(model)
+    base_rates = [s.param_groups[0]["lr"] for s in steppers]
+    curriculum = Curriculum(tokenizer, seed=seed)
+    start, tokens, step, shown = time.monotonic(), 0, 0, 0.0
+    curve: list[dict[str, float]] = []
+    with Progress(TextColumn("pre-training"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn()) as bar:
+        task = bar.add_task("", total=minutes * 60)
+        while (elapsed := time.monotonic() - start) < minutes * 60:
+            rate = rate_at(elapsed / (minutes * 60), step)
+            for stepper, base in zip(steppers, base_rates, strict=True):
+                stepper.param_groups[0]["lr"] = base * rate
+            rows = curriculum.next()
+            loss, right = update(model, steppers, rows)
+            curriculum.judge(right)
+            tokens, step = tokens + rows.ids.numel(), step + 1
+            if elapsed - shown > 20:
+                shown = elapsed
+                curve.append({"seconds": round(elapsed), "tokens": tokens, "loss": loss, "token_accuracy": right, "passages": curriculum.most})
+                bar.update(task, completed=elapsed, description=f"{step} updates, {tokens / elapsed:.0f} tok/s, answer loss {loss:.3f}")
+                print(json.dumps(curve[-1]), file=sys.stderr, flush=True)
+            if step % 500 == 0:
+                probe = lookup_accuracy(model, tokenizer, passages=8, count=60)
+                print(json.dumps({"step": step, "lookup_8": probe}), file=sys.stderr, flush=True)
+                model.save_pretrained(keep / "checkpoint")
+    return {"updates": step, "tokens": tokens, "minutes": minutes, "seed": seed, "curve": curve[:: max(1, len(curve) // 60)]}
+
+
+def update(model: LlamaForCausalLM, steppers: list[torch.optim.Optimizer], rows: Rows) -> tuple[float, float]:
+    """One optimizer step. Returns the mean loss and the share of right tokens over the answers."""
+    weight = rows.weight[:, 1:]
+    scored = (weight == 1.0) | ((weight > 0) & (torch.rand(weight.shape) < PASSAGE_SHARE))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses, right = token_losses(model, rows, scored)
+    weight = weight[scored]
+    ((losses * weight).sum() / weight.sum()).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for stepper in steppers:
+        stepper.step()
+        stepper.zero_grad(set_to_none=True)
+    answers = weight == 1.0
+    return float(losses.detach()[answers].mean()), float(right[answers].float().mean())
+
+
+@torch.no_grad()
+def lookup_accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, passages: int, count: int = 200) -> float:
+    """Share of answers reproduced exactly on worlds of the test split. The arg max of every answer token given the
+    right ones before it equals greedy decoding wherever the whole answer is right, so this is exact match."""
+    shelf, rng = Shelf(make_world(1500, split="test", seed=77)), random.Random(passages)
+    right = total = 0
+    model.eval()
+    for _ in range(0, count, 10):
+        rows = pad([encode_sheet(make_sheet(shelf, passages, rng), tokenizer) for _ in range(10)], tokenizer.pad_token_id)
+        answers = rows.weight[:, 1:] == 1.0
+        hits = torch.zeros_like(answers)
+        hits[answers] = token_losses(model, rows, answers)[1]
+        for weight, hit in zip(rows.weight[:, 1:], hits, strict=True):
+            for is_answer, run in itertools.groupby(zip(weight.tolist(), hit.tolist(), strict=True), key=lambda t: t[0] == 1.0):
+                if is_answer:
+                    right, total = right + all(h for _, h in run), total + 1
+    model.train()
+    return round(right / total, 4)
+
+
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, figures: dict[str, Any], *, command: str) -> None:
+    """bf16 safetensors, tokenizer and card."""
+    model.to(torch.bfloat16).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    card = {"what": "micro-world base model: reads, does not reason in steps", "command": command,
+            "parameters": sum(p.numel() for p in model.parameters()), "languages": sorted(LITERALS), **figures}
+    write_atomic(out / "card.json", json.dumps(card, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""A teacher that replays chains somebody already has: a JSONL of question, answer and reasoning steps, from any source.
+
+    {"id": "…", "question": "…", "answer": "…", "reasoning_steps": ["…", {"text": "…"}, …]}
+
+Bring what you have, human-written or another framework's; the graph then runs with these lines as its reasoning.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from pydantic import Field
+
+from graphs.strategies import ircot
+from steper_agent.errors import DataError, ModelError
+from steper_agent.records import Question, Record
+
+CURE = 'each line: {"id": …, "question": …, "answer": …, "reasoning_steps": [text, …]}'
+
+
+class Chain(Record):
+    """One question with the lines of reasoning that lead to its answer."""
+
+    question: Question
+    lines: tuple[str, ...]
+    """The last one concludes."""
+
+
+class ReplayTeacher(BaseChatModel):
+    """Says the next line of the chain that belongs to the question in its prompt."""
+
+    chains: dict[str, tuple[str, ...]] = Field(repr=False)
+    """Question text, on one line → lines of reasoning."""
+    continues_final_message: bool = True
+    version: str = "replay"
+
+    @property
+    def _llm_type(self) -> str:
+        return "replay-teacher"
+
+    def _generate(
+        self, messages: list[BaseMessage], stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None, **kwargs: Any,
+    ) -> ChatResult:  # fmt: skip
+        del stop, run_manager, kwargs
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(content=self._next(messages)))])
+
+    async def _agenerate(
+        self, messages: list[BaseMessage], stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None, **kwargs: Any,
+    ) -> ChatResult:  # fmt: skip
+        return self._generate(messages, stop, None, **kwargs)
+
+    def _next(self, messages: Sequence[BaseMessage]) -> str:
+        human = next(message for message in messages if message.type == "human")
+        asked = human.text.rpartition("Question: ")[2].strip()
+        if asked not in self.chains:
+            raise ModelError("no chain to replay for this question", where=asked, fix="ask questions of the replayed file")
+        lines = self.chains[asked]
+        said = messages[-1].text if isinstance(messages[-1], AIMessage) else ""
+        if said.endswith(ircot.CONCLUSION):
+            return f" {ircot.find_answer(lines[-1])}."
+        return lines[min(said.count("\n"), len(lines) - 1)]
+
+
+def read_chains(path: Path) -> list[Chain]:
+    """Every chain of a file.
+
+    Raises:
+        DataError: the file is missing or empty, or a line is malformed (named by its number).
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as bad:
+        raise DataError(f"cannot read the chains: {bad.strerror}", where=path, fix="check --replay") from bad
+    chains = [_chain(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
+    if not chains:
+        raise DataError("no chain in the file", where=path, fix=CURE)
+    return chains
+
+
+def teacher_of(chains: Sequence[Chain]) -> ReplayTeacher:
+    return ReplayTeacher(chains={" ".join(chain.question.text.split()): chain.lines for chain in chains})
+
+
+def _chain(line: str, where: str) -> Chain:
+    try:
+        raw = json.loads(line)
+        steps = [step if isinstance(step, str) else str(step["text"]) for step in raw["reasoning_steps"]]
+        question, answer = str(raw["question"]), str(raw["answer"])
+    except (json.JSONDecodeError, KeyError, TypeError) as bad:
+        raise DataError(f"not a chain: {type(bad).__name__} {bad}", where=where, fix=CURE) from bad
+    spoken = [" ".join(step.split()) for step in steps if step.strip()]
+    if not spoken or not answer.strip():
+        raise DataError("a chain without reasoning steps or without an answer", where=where, fix=CURE)
+    if ircot.find_answer(spoken[-1]) is None:
+        spoken[-1] = f"{spoken[-1]} {ircot.CONCLUSION} {answer}."
+    used = ("id", "question", "answer", "reasoning_steps", "contexts")
+    meta = {key: value for key, value in raw.items() if key not in used}
+    id = str(raw.get("id", where.rpartition(":")[2]))
+    return Chain(question=Question(id=id, text=question, answers=(answer,), meta=meta), lines=tuple(spoken))

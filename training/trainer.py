@@ -1,0 +1,280 @@
+"""The Hugging Face Trainer with StepER's objective: one item is a trajectory, and σ is learned beside the student.
+
+What is ours: the loss and its divisor, logits only where something is learned, rows of like length computed together,
+σ in its own parameter group and in every checkpoint, and a curve line an update. The rest is the Trainer's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Sampler
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from steper_agent.durable import write_atomic
+from steper_agent.records import KINDS, Example
+from training.curve import Curve, CurvePoint
+from training.objective import Whole, by_kind, closed_form, combine, parse_weighting, sum_by_kind
+
+Rows = dict[str, Tensor]
+
+PIECE_TOKENS = 16_384
+"""Tokens of one forward and backward pass, padding included: bounds memory, changes no gradient."""
+SMALL_PIECE = 2_048
+"""Below this a piece takes shorter rows too: starting another pass would cost more than the padding."""
+SIGMA_BETAS = (0.9, 0.99)
+"""Adam's memory for σ, shorter than usual: the losses it follows fall within tens of updates."""
+MARK = "sigma.json"
+"""Written last into a checkpoint: one without it was cut short by a crash."""
+
+
+def collate(trajectories: Sequence[Sequence[Example]], pad: int) -> Rows:
+    """All examples of some trajectories as right-padded rows, longest first.
+
+    ids (B, T), learn (B, T) True where a token is to be learned, kind (B,) position in KINDS, lengths (B,),
+    trajectories (1,) how many.
+    """
+    examples = sorted((e for examples in trajectories for e in examples), key=lambda e: -len(e.ids))
+    longest = len(examples[0].ids)
+    ids = torch.full((len(examples), longest), pad)
+    learn = torch.zeros(len(examples), longest, dtype=torch.bool)
+    for number, example in enumerate(examples):
+        ids[number, : len(example.ids)] = torch.tensor(example.ids)
+        learn[number, : len(example.ids)] = torch.tensor(example.learn, dtype=torch.bool)
+    kind = torch.tensor([KINDS.index(example.kind) for example in examples])
+    lengths = torch.tensor([len(example.ids) for example in examples])
+    return {"input_ids": ids, "learn": learn, "kind": kind, "lengths": lengths,
+            "trajectories": torch.tensor([len(trajectories)])}
+
+
+def pieces(lengths: Sequence[int]) -> list[slice]:
+    """Cut rows, longest first, into runs of like length."""
+    cuts, start = [], 0
+    for number, length in enumerate(lengths):
+        cells = (number - start) * lengths[start]
+        if number > start and (cells + lengths[start] > PIECE_TOKENS
+                               or (length < 0.75 * lengths[start] and cells >= SMALL_PIECE)):
+            cuts.append(slice(start, number))
+            start = number
+    return [*cuts, slice(start, len(lengths))]
+
+
+def token_losses(model: nn.Module, head: nn.Module | None, ids: Tensor, learn: Tensor) -> Tensor:
+    """(N,) cross entropy of every learned token, row by row. Rows are padded on the right: no mask is needed."""
+    where = learn[:, 1:]
+    if head is None:
+        logits = model(input_ids=ids[:, :-1], use_cache=False).logits[where]
+    else:
+        with _only_at(head, where):
+            logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+    return nn.functional.cross_entropy(logits.float(), ids[:, 1:][where], reduction="none")
+
+
+@contextmanager
+def _only_at(head: nn.Module, where: Tensor) -> Iterator[None]:
+    """Compute logits for some positions only: for all of them they cost more than the rest of a small model."""
+    handle = head.register_forward_pre_hook(lambda _module, given: (given[0][where],))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+class Shuffled(Sampler[int]):
+    """A fresh order every epoch that depends on the seed and the epoch only, so that a resumed run goes on in it."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count, self.seed, self.epoch = count, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(range(self.count))
+        random.Random(f"{self.seed}:{self.epoch}").shuffle(order)
+        return iter(order)
+
+
+class StepERTrainer(Trainer):
+    """Trains on trajectories; every argument not named here is the Trainer's own."""
+
+    def __init__(self, model: nn.Module, args: TrainingArguments, trajectories: list[list[Example]], *, pad: int,
+                 weighting: str, sigma_rate: float, curve: Curve) -> None:
+        super().__init__(model, args, train_dataset=trajectories,
+                         data_collator=lambda items: collate(items, pad))
+        self.remove_callback(PrinterCallback)
+        self.add_callback(_Updates(self))
+        self.weighting, self.sigma_rate = parse_weighting(weighting), sigma_rate
+        self.curve = curve
+        self.on_update: Callable[[CurvePoint], None] = lambda _point: None
+        self.log_variance = nn.Parameter(torch.zeros(len(KINDS), device=args.device), weighting == "learned")
+        self.seen = torch.zeros(len(KINDS), device=args.device)
+        self.sums = torch.zeros(len(KINDS), device=args.device)
+        self.whole = Whole(0, (0, 0, 0))
+        self.tokens, self.seconds, self.clock = 0, 0.0, time.monotonic()
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        items: Any = train_dataset or self.train_dataset
+        return Shuffled(len(items), self.args.seed)
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Rows], num_batches: int, device: torch.device) -> Any:
+        """The micro-batches of one update, and what they hold together."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        held = torch.zeros(2 + len(KINDS), device=device)
+        for rows in batches:
+            kinds = torch.bincount(rows["kind"], minlength=len(KINDS))
+            held += torch.cat([rows["trajectories"], rows["lengths"].sum()[None], kinds]).to(device)
+        if self.accelerator.num_processes > 1:
+            held = self.accelerator.reduce(held, "sum")
+        trajectories, tokens, *kinds_held = (int(count) for count in held.tolist())
+        self.whole = Whole(trajectories, (kinds_held[0], kinds_held[1], kinds_held[2]))
+        self.tokens += tokens
+        self.sums.zero_()
+        # The Trainer zeroes only the model's gradients.
+        self.log_variance.grad = None
+        return batches, self.whole
+
+    def training_step(self, model: nn.Module, inputs: Rows, num_items_in_batch: Any = None) -> Tensor:
+        """Forward and backward, piece by piece; only the last piece lets the ranks meet."""
+        model.train()
+        rows = self._prepare_inputs(inputs)
+        cuts = pieces(rows["lengths"].tolist())
+        total = torch.zeros((), device=self.args.device)
+        for cut in cuts:
+            with nullcontext() if cut is cuts[-1] else self.accelerator.no_sync(model):
+                loss = self.compute_loss(model, _cut(rows, cut), num_items_in_batch=num_items_in_batch)
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        return total
+
+    def compute_loss(self, model: nn.Module, inputs: Rows, return_outputs: bool = False,
+                     num_items_in_batch: Any = None) -> Any:
+        """This piece's part of the whole batch's objective."""
+        learn, kind = inputs["learn"], inputs["kind"]
+        head = self.accelerator.unwrap_model(model).get_output_embeddings()
+        losses = token_losses(model, head, inputs["input_ids"], learn)
+        row = torch.nonzero(learn[:, 1:])[:, 0]
+        sums = sum_by_kind(losses, row, kind)
+        self.sums += sums.detach()
+        whole = num_items_in_batch or self.whole
+        # Ranks average their gradients; the parts are to be added.
+        loss = combine(sums, len(kind), whole, self.weighting, self.log_variance) * self.accelerator.num_processes
+        return (loss, losses) if return_outputs else loss
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The Trainer's groups, and σ in one of its own: at the student's rate and decay it would hardly move."""
+        fresh = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if fresh and self.log_variance.requires_grad:
+            optimizer.add_param_group({"params": [self.log_variance], "lr": self.sigma_rate, "weight_decay": 0.0,
+                                       "betas": SIGMA_BETAS})
+        return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Warm-up and cosine for the student; σ keeps its rate to the end, or it would stop short of √L."""
+        if self.lr_scheduler is None:
+            optimizer = optimizer or self.optimizer
+            warmup = self.args.get_warmup_steps(num_training_steps)
+            held = self.log_variance.requires_grad
+            rates: list[Callable[[int], float]] = [
+                (lambda _step: 1.0) if held and group is optimizer.param_groups[-1]
+                else (lambda step: cosine(step, warmup, num_training_steps))
+                for group in optimizer.param_groups
+            ]  # fmt: skip
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def meet_sigma(self) -> None:
+        """Before the update: σ is no part of the model, so nobody else averages its gradient over the ranks."""
+        if self.accelerator.num_processes > 1 and self.log_variance.grad is not None:
+            self.log_variance.grad = self.accelerator.reduce(self.log_variance.grad, "mean")
+
+    def close_update(self) -> None:
+        """After the update: the closed form's turn, and a line for the curve."""
+        sums = self.accelerator.reduce(self.sums, "sum") if self.accelerator.num_processes > 1 else self.sums
+        losses = sums / self.whole.trajectories
+        if self.weighting.name == "ema":
+            self.log_variance.data, self.seen = closed_form(self.log_variance.data, self.seen, losses, self.whole)
+        now = time.monotonic()
+        self.seconds, self.clock = self.seconds + now - self.clock, now
+        point = CurvePoint(step=self.state.global_step, seconds=round(self.seconds, 3), tokens=self.tokens,
+                           rate=self._get_learning_rate(), loss=by_kind(losses, self.whole), sigma=self.sigma())
+        if self.is_world_process_zero():
+            self.curve.append(point)
+            self.on_update(point)
+
+    def sigma(self) -> dict[Any, float]:
+        return by_kind(torch.exp(self.log_variance.detach() / 2))
+
+    def train_from(self, checkpoint: Path | None) -> None:
+        """Train to the end, from a checkpoint or from the start; the curve forgets what comes after it."""
+        step = 0
+        if checkpoint:
+            mark = json.loads((checkpoint / MARK).read_text(encoding="utf-8"))
+            step, self.tokens, self.seconds = mark["step"], mark["tokens"], mark["seconds"]
+            self.log_variance.data.copy_(torch.tensor(mark["log_variance"]))
+            self.seen.copy_(torch.tensor(mark["seen"]))
+        if self.is_world_process_zero():
+            self.curve.keep_until(step)
+        self.clock = time.monotonic()
+        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.is_world_process_zero():
+            mark = {"step": self.state.global_step, "tokens": self.tokens, "seconds": self.seconds,
+                    "log_variance": self.log_variance.tolist(), "seen": self.seen.tolist()}
+            write_atomic(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}" / MARK, json.dumps(mark))
+
+
+class _Updates(TrainerCallback):
+    """Tells the trainer when an update is about to happen and has happened; the callback runs before any checkpoint."""
+
+    def __init__(self, trainer: StepERTrainer) -> None:
+        self.trainer = trainer
+
+    def on_pre_optimizer_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,  # noqa: ARG002
+                              **_: Any) -> None:
+        self.trainer.meet_sigma()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,  # noqa: ARG002
+                    **_: Any) -> None:
+        self.trainer.close_update()
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint; those a crash cut short are removed."""
+    whole = []
+    for checkpoint in folder.glob("checkpoint-*"):
+        if (checkpoint / MARK).is_file():
+            whole.append(checkpoint)
+        else:
+            shutil.rmtree(checkpoint)
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def cosine(step: int, warmup: int, steps: int) -> float:
+    """Share of the full rate: a linear rise, then half a cosine down to nothing."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
+
+
+def _cut(rows: Rows, cut: slice) -> Rows:
+    longest = int(rows["lengths"][cut.start])
+    ids, learn = rows["input_ids"][cut, :longest], rows["learn"][cut, :longest]
+    return {"input_ids": ids, "learn": learn, "kind": rows["kind"][cut]}

@@ -1,0 +1,109 @@
+"""`steper ask`: one question through the graph, every step printed as it happens."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from graphs.state import Context
+
+SHOWN = 180
+"""Characters of a passage on the screen; the journal and --json hold all of it."""
+
+
+def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Register `ask` on the main command line."""
+    parser = subparsers.add_parser(
+        "ask", help="ask a question and watch every step",
+        description="Ask a question over an index; the query, the passages and the reasoning of every step are shown.",
+    )  # fmt: skip
+    parser.add_argument("question", metavar="QUESTION")
+    parser.add_argument("--index", type=Path, required=True, metavar="DIR", help="made by: steper index build")
+    parser.add_argument("--model", required=True, metavar="SPEC",
+                        help="local:PATH, local:PATH+STUDENT, openai:NAME, … or symbolic (the micro-world's teacher)")
+    parser.add_argument("--strategy", default="ircot", help="how to reason in steps (default: ircot)")
+    parser.add_argument("-k", type=int, default=4, metavar="N", help="passages a search returns (default: 4)")
+    parser.add_argument("--steps", type=int, default=5, metavar="N", help="step budget (default: 5)")
+    parser.add_argument("--max-tokens", type=int, default=128, metavar="N", help="most tokens in one step (default: 128)")
+    parser.add_argument("--journal", type=Path, metavar="FILE", help="append what every node did to this journal")
+    parser.add_argument("--json", action="store_true", help="print the whole trajectory as JSON instead")
+    parser.set_defaults(run=ask)
+
+
+def ask(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from graphs.state import Context
+    from steper_agent.journal import Journal
+    from steper_agent.retrieval import open_index
+    from training.models import open_model
+
+    index = open_index(args.index)
+    model = open_model(args.model, max_tokens=args.max_tokens)
+    journal = Journal(args.journal) if args.journal else None
+    context = Context(model=model, retriever=index, strategy=args.strategy, k=args.k, steps=args.steps, journal=journal)
+    try:
+        asyncio.run(_print_trajectory(args.question, context) if args.json else show(args.question, context, Console()))
+    finally:
+        if journal:
+            journal.close()
+    return 0
+
+
+async def show(question: str, context: Context, console: Console) -> str:
+    """Print a run as it happens: query, passages with scores, rationale as it streams, answer. Returns the answer."""
+    from graphs.stepwise import build_graph
+    from steper_agent.plain import plain
+
+    answer = ""
+    stream = build_graph().astream({"question": question}, context=context, stream_mode=["custom", "messages"])
+    async for mode, event in stream:
+        if mode == "messages":
+            chunk, about = event
+            if about["langgraph_node"] == "reason":
+                console.out(plain(chunk.text).strip("\n"), end="", highlight=False)
+            continue
+        if event["event"] == "answer":
+            answer = event["answer"]
+        _print_event(event, console)
+    return answer
+
+
+def _print_event(event: dict[str, Any], console: Console) -> None:
+    from rich.markup import escape
+
+    from steper_agent.plain import plain
+
+    if event["event"] == "query":
+        console.print(f"\n[bold]step {event['step']}[/bold]  query: {escape(plain(event['query']))}", highlight=False)
+    elif event["event"] == "hits":
+        for hit in event["hits"]:
+            text = plain(f"{hit['title']}: {hit['text']}").replace("\n", " ")
+            short = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+            console.print(f"  [dim]{hit['score']:8.3f}[/dim]  {escape(short)}", highlight=False)
+        if not event["hits"]:
+            console.print("  [dim]no new passage[/dim]")
+        console.out("  → ", end="", highlight=False)
+    elif event["event"] == "rationale":
+        console.out("" if event["rationale"] else "(nothing)")
+    elif event["event"] == "answer":
+        spent = "  [dim](step budget spent)[/dim]" if event["stop"] == "budget" else ""
+        console.print(f"\n[bold green]answer:[/bold green] {escape(plain(event['answer']))}{spent}", highlight=False)
+
+
+async def _print_trajectory(question: str, context: Context) -> None:
+    from typing import cast
+
+    from graphs.run import trajectory_of
+    from graphs.state import QAState
+    from graphs.stepwise import build_graph
+
+    state = await build_graph().ainvoke({"question": question}, context=context)
+    trajectory = trajectory_of(cast(QAState, state), context)
+    print(json.dumps(trajectory.model_dump(mode="json"), indent=1, ensure_ascii=True))
