@@ -21,6 +21,7 @@ from steper_agent.config import Config, command_line
 from steper_agent.durable import write_atomic
 from steper_agent.records import Passage, Question
 from steper_agent.retrieval import build_index
+from steper_agent.students.weights import count_parameters
 from training.collect import JOURNAL, CollectConfig, collect
 from training.dataset import DatasetConfig
 from training.dataset import build as build_dataset
@@ -140,15 +141,13 @@ def _judge(config: DemoConfig, world: Path, who: str, spec: str) -> Judged:
     ))  # fmt: skip
     score = report.evaluation.score
     return Judged(**score.model_dump(), seconds=(time.perf_counter() - start) / score.n, parameters=_parameters(config, who),
-                  support_recall=report.evaluation.support_recall, failures=dict(report.evaluation.failures))
+                  support_recall=report.evaluation.support_recall, failures=report.evaluation.failures)
 
 
 def _parameters(config: DemoConfig, who: str) -> int:
     """Parameters a model needs to serve; the symbolic teacher has none."""
     if who == "teacher":
         return 0
-    from steper_agent.students.weights import count_parameters
-
     return count_parameters(config.base) + (count_parameters(config.out / "distill" / "student") if who == "student" else 0)
 
 
@@ -157,7 +156,7 @@ def _swap(config: DemoConfig, world: Path, student: Distilled, console: Console)
 
     base = open_model(f"local:{config.base}", max_tokens=config.max_tokens)
     return swap_live(base, student.student, open_index(world / "index"), read_questions(world / "questions.jsonl")[:60],
-                     k=config.k, steps=config.steps, tell=console.print)
+                     k=config.k, steps=config.steps, tell=lambda words: console.print(words, markup=False, highlight=False))
 
 
 def _finish(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from steper_agent.records import Kind, Record, Score
+from training.evaluation import Failure
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>StepER Agent: demo</title>
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}
@@ -30,7 +31,7 @@ class Judged(Score):
     """Wall clock a question, many questions side by side."""
     parameters: int
     support_recall: tuple[float, ...]
-    failures: dict[str, int]
+    failures: dict[Failure, int]
 
 
 class Answered(Record):

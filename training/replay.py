@@ -56,6 +56,7 @@ class ReplayTeacher(BaseChatModel):
         self, messages: list[BaseMessage], stop: list[str] | None = None,
         run_manager: AsyncCallbackManagerForLLMRun | None = None, **kwargs: Any,
     ) -> ChatResult:  # fmt: skip
+        del run_manager
         return self._generate(messages, stop, None, **kwargs)
 
     def _next(self, messages: Sequence[BaseMessage]) -> str:

@@ -54,7 +54,9 @@ async def _story(
             reached.set()
 
     asking = asyncio.create_task(aanswer_all(questions, context, concurrency=ASKING, on_finished=count))
-    await asyncio.wait([asking, asyncio.create_task(reached.wait())], return_when=asyncio.FIRST_COMPLETED)
+    reaching = asyncio.create_task(reached.wait())
+    await asyncio.wait([asking, reaching], return_when=asyncio.FIRST_COMPLETED)
+    reaching.cancel()
     report = await asyncio.to_thread(_swap, slot, base, student, shown[0].text, tell)
     during = await asking
     after = await aanswer_all(shown, context, concurrency=ASKING)

@@ -111,6 +111,8 @@ class Shuffled(Sampler[int]):
 class StepERTrainer(Trainer):
     """Trains on trajectories; every argument not named here is the Trainer's own."""
 
+    lr_scheduler: Any
+
     def __init__(self, model: nn.Module, args: TrainingArguments, trajectories: list[list[Example]], *, pad: int,
                  weighting: str, sigma_rate: float, curve: Curve) -> None:
         super().__init__(model, args, train_dataset=trajectories,
@@ -177,7 +179,7 @@ class StepERTrainer(Trainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The Trainer's groups, and σ in one of its own: at the student's rate and decay it would hardly move."""
         fresh = self.optimizer is None
-        optimizer = super().create_optimizer(model)
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
         if fresh and self.log_variance.requires_grad:
             optimizer.add_param_group({"params": [self.log_variance], "lr": self.sigma_rate, "weight_decay": 0.0,
                                        "betas": SIGMA_BETAS})

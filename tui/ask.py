@@ -62,7 +62,7 @@ async def show(question: str, context: Context, console: Console) -> str:
     from steper_agent.plain import plain
 
     answer = ""
-    stream = build_graph().astream({"question": question}, context=context, stream_mode=["custom", "messages"])
+    stream: Any = build_graph().astream({"question": question}, context=context, stream_mode=["custom", "messages"])
     async for mode, event in stream:
         if mode == "messages":
             chunk, about = event

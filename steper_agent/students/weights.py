@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,17 @@ def check_full(folder: Path, shapes: Shapes) -> None:
             expected = shapes.get(name.removesuffix(".weight"))
             if name.endswith(".weight") and shape != expected:
                 raise _misfit(folder, f"tensor `{name}` is {shape}, the base has {expected or 'none of that name'}")
+
+
+def count_parameters(folder: Path) -> int:
+    """Numbers in all safetensors files of a model or adapter folder, from their headers. A tied matrix counts once."""
+    from safetensors import safe_open
+
+    count = 0
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(str(file), framework="pt") as tensors:
+            count += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    return count
 
 
 def _fit(

@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from graphs.strategies import ircot
 from steper_agent.durable import write_atomic
 from training.allocator import keep_memory
+from training.microworld.induction import prepare
 from training.microworld.language import BY_LABEL, LANGUAGES, LITERALS, PROFESSIONS, name_words
 from training.microworld.questions import make_questions
 from training.microworld.reading import MOST_PASSAGES, Sheet, Shelf, make_sheet, sheets
@@ -31,16 +32,17 @@ from training.microworld.tokenizer import ASSISTANT, END, SYSTEM, USER, make_tok
 from training.microworld.world import make_world
 
 VOCABULARY = 2048
-COPYING = {1: 0.5, 2: 0.25, 3: 0.1}
-"""Share of copying turns while contexts hold so many passages at most."""
 STEP_UP = 0.95
 """Share of right answer tokens at which contexts grow by a passage."""
-ROW_TOKENS = 3_000
+FULL_BY = 0.6
+"""Contexts have their full size by this share of the time in any case."""
+ROW_TOKENS = 3_500
 """Tokens in one update, padding included."""
 PASSAGE_WEIGHT, PASSAGE_SHARE = 0.3, 0.3
 """Loss weight of tokens that are not answers, and the random share of them that is scored at all: logits of a whole
 row cost more than the blocks do."""
-MUON_RATE, ADAM_RATE = 0.02, 4e-3
+MUON_RATE, ADAM_RATE = 4e-3, 1e-3
+"""Ten times these and nothing beyond copying is ever learned."""
 
 
 class Rows(NamedTuple):
@@ -79,15 +81,17 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     return make_tokenizer([*texts, *(f" {word}" * 60 for word in words), *forms * 30, *prompts * 60], vocabulary=VOCABULARY)
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, *, width: int, layers: int, seed: int) -> LlamaForCausalLM:
+def build_model(tokenizer: PreTrainedTokenizerFast, *, width: int, layers: int, seed: int) -> Qwen2ForCausalLM:
     torch.manual_seed(seed)
-    config = LlamaConfig(
+    config = Qwen2Config(
         vocab_size=len(tokenizer), hidden_size=width, intermediate_size=3 * width, num_hidden_layers=layers,
         num_attention_heads=width // 32, num_key_value_heads=width // 32, max_position_embeddings=4096,
         tie_word_embeddings=True, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
     )  # fmt: skip
-    return LlamaForCausalLM(config)
+    model = Qwen2ForCausalLM(config)
+    prepare(model)
+    return model
 
 
 def encode_sheet(sheet: Sheet, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[float]]:
@@ -128,7 +132,7 @@ class Curriculum:
         self._recent = 0.0
         self._tokenizer = tokenizer
         self._rng = random.Random(seed)
-        self._streams = [sheets(seed=seed * 100 + n, passages=n, copying=COPYING.get(n, 0.03)) for n in range(MOST_PASSAGES + 1)]
+        self._streams = [sheets(seed=seed * 100 + n, passages=n) for n in range(MOST_PASSAGES + 1)]
         self._batches: list[Rows] = []
 
     def next(self) -> Rows:
@@ -140,8 +144,9 @@ class Curriculum:
             self._rng.shuffle(self._batches)
         return self._batches.pop()
 
-    def judge(self, right: float) -> None:
-        """`right`: share of answer tokens that were right in this update."""
+    def judge(self, right: float, progress: float) -> None:
+        """`right`: share of answer tokens that were right in this update; `progress`: share of the time that is over."""
+        self.most = max(self.most, min(MOST_PASSAGES, int(MOST_PASSAGES * progress / FULL_BY)))
         self._recent = 0.95 * self._recent + 0.05 * right
         if self._recent > STEP_UP and self.most < MOST_PASSAGES:
             self.most, self._recent = self.most + 1, self._recent - 0.02
@@ -158,14 +163,14 @@ def _by_tokens(pool: list[tuple[list[int], list[float]]]) -> Iterator[list[tuple
         yield batch
 
 
-def token_losses(model: LlamaForCausalLM, rows: Rows, scored: Tensor) -> tuple[Tensor, Tensor]:
+def token_losses(model: Qwen2ForCausalLM, rows: Rows, scored: Tensor) -> tuple[Tensor, Tensor]:
     """Cross entropy (nats) of the scored targets, and whether each was the arg max. `scored` is (B, T-1) bool."""
     hidden = model.model(input_ids=rows.ids, use_cache=False).last_hidden_state[:, :-1][scored]
     logits, target = model.lm_head(hidden).float(), rows.ids[:, 1:][scored]
     return torch.nn.functional.cross_entropy(logits, target, reduction="none"), logits.argmax(-1) == target
 
 
-def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
+def optimizers(model: Qwen2ForCausalLM) -> list[torch.optim.Optimizer]:
     """Muon on the matrices inside the blocks, AdamW on embeddings and norms."""
     inner = {name for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name and "lm_head" not in name}
     matrices = [p for name, p in model.named_parameters() if name in inner]
@@ -179,7 +184,7 @@ def rate_at(progress: float, step: int) -> float:
     return min(1.0, (step + 1) / 50) * min(1.0, (1.0 - progress) / 0.35)
 
 
-def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, minutes: float, seed: int, keep: Path) -> dict[str, Any]:
+def train(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, *, minutes: float, seed: int, keep: Path) -> dict[str, Any]:
     """Train for `minutes`, saving a checkpoint every few minutes under `keep`."""
     steppers = optimizers(model)
     base_rates = [s.param_groups[0]["lr"] for s in steppers]
@@ -194,7 +199,7 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, minute
                 stepper.param_groups[0]["lr"] = base * rate
             rows = curriculum.next()
             loss, right = update(model, steppers, rows)
-            curriculum.judge(right)
+            curriculum.judge(right, elapsed / (minutes * 60))
             tokens, step = tokens + rows.ids.numel(), step + 1
             if elapsed - shown > 20:
                 shown = elapsed
@@ -208,7 +213,7 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, minute
     return {"updates": step, "tokens": tokens, "minutes": minutes, "seed": seed, "curve": curve[:: max(1, len(curve) // 60)]}
 
 
-def update(model: LlamaForCausalLM, steppers: list[torch.optim.Optimizer], rows: Rows) -> tuple[float, float]:
+def update(model: Qwen2ForCausalLM, steppers: list[torch.optim.Optimizer], rows: Rows) -> tuple[float, float]:
     """One optimizer step. Returns the mean loss and the share of right tokens over the answers."""
     weight = rows.weight[:, 1:]
     scored = (weight == 1.0) | ((weight > 0) & (torch.rand(weight.shape) < PASSAGE_SHARE))
@@ -225,7 +230,7 @@ def update(model: LlamaForCausalLM, steppers: list[torch.optim.Optimizer], rows:
 
 
 @torch.no_grad()
-def lookup_accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, passages: int, count: int = 200) -> float:
+def lookup_accuracy(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, *, passages: int, count: int = 200) -> float:
     """Share of answers reproduced exactly on worlds of the test split. The arg max of every answer token given the
     right ones before it equals greedy decoding wherever the whole answer is right, so this is exact match."""
     shelf, rng = Shelf(make_world(1500, split="test", seed=77)), random.Random(passages)
@@ -244,12 +249,12 @@ def lookup_accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast,
     return round(right / total, 4)
 
 
-def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, figures: dict[str, Any], *, command: str) -> None:
+def save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, figures: dict[str, Any], *, command: str) -> None:
     """bf16 safetensors, tokenizer and card."""
     model.to(torch.bfloat16).save_pretrained(out)
     tokenizer.save_pretrained(out)
     card = {"what": "micro-world base model: reads, does not reason in steps", "command": command,
-            "parameters": sum(p.numel() for p in model.parameters()), "languages": sorted(LITERALS), **figures}
+            "parameters": sum(p.numel() for p in model.parameters()), **figures}
     write_atomic(out / "card.json", json.dumps(card, indent=1) + "\n")
 
 

@@ -18,6 +18,8 @@ from training.microworld.world import World, make_world
 MOST_PASSAGES = 12
 MISSING = 0.08
 """Share of look-ups whose fact is in no passage."""
+COPYING = 0.03
+"""Share of turns that only copy names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +34,14 @@ class Sheet:
     """The first turn's question carries the passages."""
 
 
-def sheets(*, seed: int, passages: int, copying: float, world_size: int = 1500, per_world: int = 400) -> Iterator[Sheet]:
-    """An endless stream of sheets over always-fresh worlds. `passages` bounds how many a sheet shows, `copying` is the
-    share of turns that only copy names."""
+def sheets(*, seed: int, passages: int, world_size: int = 1500, per_world: int = 400) -> Iterator[Sheet]:
+    """An endless stream of sheets over always-fresh worlds. `passages` bounds how many a sheet shows."""
     number = 0
     while True:
         rng = random.Random(f"sheets:{seed}:{number}")
         shelf = Shelf(make_world(world_size, split="pretrain", seed=seed * 1_000_003 + number))
         for _ in range(per_world):
-            yield make_sheet(shelf, rng.randint(1, passages), rng, copying)
+            yield make_sheet(shelf, rng.randint(1, passages), rng)
         number += 1
 
 
@@ -76,14 +77,14 @@ class Shelf:
         return rng.randrange(len(self.world.passages))
 
 
-def make_sheet(shelf: Shelf, count: int, rng: random.Random, copying: float = 0.03) -> Sheet:
+def make_sheet(shelf: Shelf, count: int, rng: random.Random) -> Sheet:
     """One conversation: the passages with a first question, then more questions about the same passages."""
     context = shelf.context(count, rng)
     facts = [Fact(p.title, label, value) for p in context for label, value in shelf.world.facts[p.title].items()]
     rng.shuffle(facts)
     turns: list[Turn] = []
     while facts and len(turns) < 9:
-        turns.append(_copy(shelf, rng) if rng.random() < copying else _look_up(shelf, context, facts, rng))
+        turns.append(_copy(shelf, rng) if rng.random() < COPYING else _look_up(shelf, context, facts, rng))
     rng.shuffle(turns)
     first = turns[0]
     shown = ircot.show(first.asked, context)
@@ -123,6 +124,6 @@ def _earlier(rng: random.Random) -> Turn:
 
 
 def _copy(shelf: Shelf, rng: random.Random) -> Turn:
-    """Say a list of names again. Nothing teaches a fresh model faster to find a word again and go on behind it."""
+    """Say a list of names again."""
     names = ", ".join(rng.choice(shelf.world.passages).title for _ in range(rng.randint(2, 8)))
     return Turn(f"Copy: {names}.", ircot.target(f"{names}."))
