@@ -144,5 +144,3 @@ def _close(state: QAState, context: Context, text: str, stop: str) -> None:
     end = {"run": state["run"], "question": Question.model_validate(about), "strategy": context.strategy, "answer": text,
            "stop": stop, "model": state["model"], "recipe": context.recipe, "seconds": time.time() - state["started"]}
     context.journal.append(Finished.model_validate(end))
-
-

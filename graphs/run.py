@@ -100,5 +100,3 @@ def recipe_of(context: Context, index_digest: str) -> dict[str, object]:
 def model_version(context: Context) -> str:
     """The version that the next run would get."""
     return context.model.current if isinstance(context.model, ModelSlot) else version_of(context.model)
-
-

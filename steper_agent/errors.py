@@ -42,3 +42,17 @@ class JournalError(StepERError):
 
 class DependencyError(StepERError):
     """An optional package is needed and missing."""
+
+
+def told(error: StepERError | OSError) -> str:
+    """What a person reads of an error, the operating system's (a file in the way, a full disk) included.
+
+    Raises:
+        OSError: this one, where it did not come from the operating system: a library's, and nothing a person can mend.
+    """
+    if isinstance(error, OSError):
+        if error.strerror is None:
+            raise error
+        where, fix = error.filename or "this machine", "check the path, its permissions and the room on the disk"
+        return f"{type(error).__name__}: {error.strerror}\n  where: {where}\n  fix:   {fix}"
+    return f"{type(error).__name__}: {error}"

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 
 from steper_agent.config import Config, command_line
 from steper_agent.durable import digest_file, write_atomic
-from steper_agent.errors import DataError, ModelError
+from steper_agent.errors import DataError
 from steper_agent.journal import trajectories
 from steper_agent.records import KINDS, Example, Kind, Record, Trajectory
 from training.views import Target, Teaching, View, examples_of
@@ -48,7 +48,7 @@ class DatasetCard(Record):
     max_length: int
     all_answers: bool
     journals: dict[str, str]
-    """File name → SHA-256."""
+    """File → SHA-256."""
     recipes: tuple[str, ...]
     """Digests of the recipes the trajectories came from."""
     trajectories: dict[str, int]
@@ -82,10 +82,11 @@ def build(config: DatasetConfig, *, on_progress: Callable[[int, int], None] | No
     Raises:
         DataError: no usable trajectory, or more examples than `max_dropped` do not fit.
     """
+    from steper_agent.models.loading import open_tokenizer
     from steper_agent.students.fingerprint import base_fingerprint
 
     fingerprint = base_fingerprint(config.base)
-    teaching = Teaching(load_tokenizer(config.base), config.view, config.target, config.max_length)
+    teaching = Teaching(open_tokenizer(config.base), config.view, config.target, config.max_length)
     read = [trajectory for path in config.journal for trajectory in trajectories(path)]
     counts = Counter({"read": len(read), "kept": 0})
     lines: list[str] = []
@@ -104,7 +105,7 @@ def build(config: DatasetConfig, *, on_progress: Callable[[int, int], None] | No
     write_atomic(config.out / EXAMPLES, "".join(lines))
     card = DatasetCard(
         view=config.view, target=config.target, base=fingerprint, max_length=config.max_length,
-        all_answers=config.all_answers, journals={path.name: digest_file(path) for path in config.journal},
+        all_answers=config.all_answers, journals={str(path): digest_file(path) for path in config.journal},
         recipes=tuple(sorted({trajectory.recipe for trajectory in read})), trajectories=dict(counts),
         examples=tally.examples, examples_too_long=tally.too_long, tokens=tally.tokens, learned_tokens=tally.learned,
         lengths=tally.lengths, digest=digest_file(config.out / EXAMPLES),
@@ -158,19 +159,6 @@ def _refuse_poor(config: DatasetConfig, counts: Counter[str], tally: _Tally) -> 
     if not made:
         raise DataError(f"no trajectory is usable: {dict(counts)}", where=where,
                         fix="collect more, or keep wrong answers too with --all-answers")
-
-
-def load_tokenizer(base: Path) -> Any:
-    """The tokenizer of a local model folder."""
-    from transformers import AutoTokenizer
-
-    if not (base / "tokenizer.json").is_file():
-        raise ModelError("there is no tokenizer here", where=base / "tokenizer.json", fix="give --base a model folder")
-    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
-    if not tokenizer.chat_template:
-        raise ModelError("the tokenizer has no chat template", where=base,
-                         fix="use an instruction-tuned base, or add chat_template.jinja to the folder")
-    return tokenizer
 
 
 def read_card(folder: Path) -> DatasetCard:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from steper_agent.config import Config, command_line
-from steper_agent.durable import write_atomic
+from steper_agent.durable import digest_file, write_atomic
 from steper_agent.records import Passage, Question
 from steper_agent.retrieval import build_index
 from steper_agent.students.weights import count_parameters
@@ -38,7 +38,7 @@ from training.swap_live import swap_live
 from training.verb import run, versions
 
 BASE = Path(__file__).parent / "microworld" / "base"
-REPORT = "report.json"
+REPORT, SECONDS = "report.json", "seconds.json"
 
 
 class DemoConfig(Config):
@@ -46,7 +46,8 @@ class DemoConfig(Config):
 
     out: Path = Field(Path("runs/demo"), description="run folder")
     base: Path = Field(BASE, description="the micro-world's base model")
-    passages: int = Field(1500, description="passages of each world: one to learn in, one with unseen names to be judged in")
+    learn_passages: int = Field(6000, description="passages of the world to learn in; few are met twice")
+    passages: int = Field(1500, description="passages of the world with unseen names to be judged in")
     questions: int = Field(2400, description="questions the teacher answers for the student to learn from")
     held_out: int = Field(300, description="questions over unseen names that everyone is judged by")
     k: int = Field(3, description="passages a search returns")
@@ -69,7 +70,7 @@ def demo(config: DemoConfig, console: Console) -> DemoReport:
     """The loop, phase by phase. Every phase is the verb of its own module and resumes by itself."""
     _begin(config.out)
     claim(config.out, config, free=("out",))
-    clock = Clock(console)
+    clock = Clock(console, config.out / SECONDS)
     with clock.phase("index", "Two encyclopaedias are made up, one to learn in and one whose names nobody has met, and indexed."):
         train, test = (_make_world(config, split) for split in ("train", "test"))
     with clock.phase("collect", f"The teacher answers {config.questions} multi-hop questions through the graph; every node is journalled."):
@@ -95,19 +96,22 @@ def demo(config: DemoConfig, console: Console) -> DemoReport:
 
 
 class Clock:
-    """Tells each phase as it begins and notes its seconds."""
+    """Tells each phase as it begins and notes its seconds, those of an earlier start included."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.seconds: dict[str, float] = {}
+    def __init__(self, console: Console, path: Path) -> None:
+        self.console, self.path = console, path
+        self.seconds: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     @contextmanager
     def phase(self, name: str, words: str) -> Iterator[None]:
         self.console.rule(f"[bold]{name}")
         self.console.print(words)
         start = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - start, 2)
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 2)
+            write_atomic(self.path, json.dumps(self.seconds) + "\n")
         self.console.print(f"  [dim]{self.seconds[name]:.0f} s[/dim]")
 
 
@@ -121,8 +125,8 @@ def _begin(out: Path) -> None:
 
 def _make_world(config: DemoConfig, split: Split) -> Path:
     folder = config.out / split
-    world = make_world(config.passages, split=split, seed=config.seed)
-    count = config.questions if split == "train" else config.held_out
+    size, count = (config.learn_passages, config.questions) if split == "train" else (config.passages, config.held_out)
+    world = make_world(size, split=split, seed=config.seed)
     _write_lines(folder / "passages.jsonl", world.passages)
     _write_lines(folder / "questions.jsonl", make_questions(world, count, seed=config.seed))
     build_index([folder / "passages.jsonl"], folder / "index")
@@ -159,6 +163,14 @@ def _swap(config: DemoConfig, world: Path, student: Distilled, console: Console)
                      k=config.k, steps=config.steps, tell=lambda words: console.print(words, markup=False, highlight=False))
 
 
+def _digests(config: DemoConfig) -> dict[str, str]:
+    """SHA-256 of everything the student was made from and judged by."""
+    files = ["train/passages.jsonl", "train/questions.jsonl", "test/passages.jsonl", "test/questions.jsonl",
+             "collect/journal.jsonl", "dataset/examples.jsonl"]
+    made = {name: digest_file(config.out / name) for name in files}
+    return {**made, "base": digest_file(config.base / "model.safetensors")}
+
+
 def _finish(
     config: DemoConfig, console: Console, clock: Clock, student: Distilled, judged: dict[str, Judged], story: SwapStory
 ) -> DemoReport:
@@ -167,7 +179,7 @@ def _finish(
         step=[point.step for point in student.curve], loss=[point.loss for point in student.curve],
         sigma=[point.sigma for point in student.curve],
         recipe={"settings": json.loads(config.model_dump_json()), "distill": student.settings, "student": student.name,
-                "versions": versions()},
+                "digests": _digests(config), "versions": versions()},
     )  # fmt: skip
     write_atomic(config.out / "report.html", write_html(report, [config.out / "distill" / "loss.png", config.out / "distill" / "sigma.png"]))
     write_atomic(config.out / REPORT, report.model_dump_json(indent=1) + "\n")

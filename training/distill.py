@@ -20,10 +20,12 @@ from steper_agent.config import Config, command_line
 from steper_agent.durable import write_atomic
 from steper_agent.errors import ConfigError, DataError
 from steper_agent.records import Kind, Record, StudentCard
+from training.allocator import keep_memory
 from training.curve import Curve, CurvePoint
-from training.dataset import DatasetCard, load_dataset, load_tokenizer, read_card
+from training.dataset import DatasetCard, load_dataset, read_card
 from training.objective import parse_weighting
 from training.run_folder import claim
+from training.verb import quiet_libraries, versions
 
 CURVE, REPORT, STUDENT = "curve.jsonl", "report.json", "student"
 
@@ -123,11 +125,13 @@ def _refuse_other_base(config: DistillConfig, card: DatasetCard) -> None:
 
 
 def _train(config: DistillConfig, on_update: OnUpdate | None) -> Any:
+    from steper_agent.models.loading import open_tokenizer
     from training.trainer import StepERTrainer, newest_checkpoint
 
-    _quiet()
+    quiet_libraries()
+    keep_memory()
     trajectories = load_dataset(config.dataset)
-    tokenizer = load_tokenizer(config.base)
+    tokenizer = open_tokenizer(config.base)
     pad = next(id for id in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if id is not None)
     trainer = StepERTrainer(_student(config), _arguments(config), trajectories, pad=pad, weighting=config.weighting,
                             sigma_rate=config.sigma_rate, curve=Curve(config.out / CURVE))
@@ -168,9 +172,9 @@ def _arguments(config: DistillConfig) -> Any:
 
 
 def _finish(config: DistillConfig, card: DatasetCard, trainer: Any, command: str) -> Distilled:
+    from steper_agent.models.loading import open_tokenizer
     from steper_agent.students.student import save_student
     from training.plots import draw_curves
-    from training.verb import versions
 
     folder = config.out / STUDENT
     # A crash while it was being written may have left half a student.
@@ -178,7 +182,7 @@ def _finish(config: DistillConfig, card: DatasetCard, trainer: Any, command: str
     trainer.model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
     if config.method == "full":
-        load_tokenizer(config.base).save_pretrained(folder)
+        open_tokenizer(config.base).save_pretrained(folder)
     parameters = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     student = save_student(folder, StudentCard(
         name="", content="", base=card.base, form="full" if config.method == "full" else "adapter", target=card.target,
@@ -196,14 +200,6 @@ def _finish(config: DistillConfig, card: DatasetCard, trainer: Any, command: str
 
 def _command(argv: Sequence[str] | None) -> str:
     return shlex.join(["python", "-m", "training.distill", *(sys.argv[1:] if argv is None else argv)])
-
-
-def _quiet() -> None:
-    """Our own line says what a person needs; the libraries' progress bars would tear it."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
 
 
 if __name__ == "__main__":

@@ -45,11 +45,14 @@ def make(config: FreshConfig) -> int:
 
     from steper_agent.retrieval import read_passages
     from training.microworld.tokenizer import make_tokenizer
+    from training.verb import quiet_libraries
 
     wanted = parse_count(config.parameters)
+    quiet_libraries()
     texts = [f"{p.title}: {p.text}" for p in itertools.islice(read_passages(config.corpus), SAMPLE)]
     if not texts:
         raise DataError("the corpus is empty", where=config.corpus, fix="give a corpus with passages")
+    config.out.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer(texts, vocabulary=config.vocabulary)
     layers, width = shape_for(wanted, len(tokenizer))
     torch.manual_seed(config.seed)
@@ -84,7 +87,7 @@ def parse_count(text: str) -> int:
     scale = {"K": 1_000, "M": 1_000_000, "B": 1_000_000_000}.get(text[-1:].upper(), 0)
     try:
         count = int(float(text[:-1]) * scale) if scale else int(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         count = 0
     if count <= 0:
         raise ConfigError(f"`{text}` is no number of parameters", where="parameters", fix="write it as 5M, 500K or 1B")

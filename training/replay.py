@@ -8,6 +8,7 @@ Bring what you have, human-written or another framework's; the graph then runs w
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ class ReplayTeacher(BaseChatModel):
 
     def _next(self, messages: Sequence[BaseMessage]) -> str:
         human = next(message for message in messages if message.type == "human")
-        asked = human.text.rpartition("Question: ")[2].strip()
+        asked = human.text.rpartition("\n")[2].removeprefix("Question: ").strip()
         if asked not in self.chains:
             raise ModelError("no chain to replay for this question", where=asked, fix="ask questions of the replayed file")
         lines = self.chains[asked]
@@ -75,15 +76,20 @@ def read_chains(path: Path) -> list[Chain]:
     """Every chain of a file.
 
     Raises:
-        DataError: the file is missing or empty, or a line is malformed (named by its number).
+        DataError: the file is missing or empty, a line is malformed (named by its number), or an id occurs twice.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as bad:
         raise DataError(f"cannot read the chains: {bad.strerror}", where=path, fix="check --replay") from bad
+    except UnicodeDecodeError as bad:
+        raise DataError(f"not UTF-8 text: {bad.reason}", where=path, fix="convert the file to UTF-8") from bad
     chains = [_chain(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
     if not chains:
         raise DataError("no chain in the file", where=path, fix=CURE)
+    id, count = Counter(chain.question.id for chain in chains).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"chain id {id!r} occurs twice", where=path, fix="give every chain its own id")
     return chains
 
 
@@ -95,12 +101,12 @@ def _chain(line: str, where: str) -> Chain:
     try:
         raw = json.loads(line)
         steps = [step if isinstance(step, str) else str(step["text"]) for step in raw["reasoning_steps"]]
-        question, answer = str(raw["question"]), str(raw["answer"])
+        question, answer = (str(raw[key]) if raw[key] is not None else "" for key in ("question", "answer"))
     except (json.JSONDecodeError, KeyError, TypeError) as bad:
         raise DataError(f"not a chain: {type(bad).__name__} {bad}", where=where, fix=CURE) from bad
     spoken = [" ".join(step.split()) for step in steps if step.strip()]
-    if not spoken or not answer.strip():
-        raise DataError("a chain without reasoning steps or without an answer", where=where, fix=CURE)
+    if isinstance(raw["reasoning_steps"], str) or not spoken or not question.strip() or not answer.strip():
+        raise DataError("a chain without a list of reasoning steps, a question or an answer", where=where, fix=CURE)
     if ircot.find_answer(spoken[-1]) is None:
         spoken[-1] = f"{spoken[-1]} {ircot.CONCLUSION} {answer}."
     used = ("id", "question", "answer", "reasoning_steps", "contexts")

@@ -20,14 +20,17 @@ def claim(folder: Path, settings: BaseModel, *, free: tuple[str, ...] = ()) -> N
     `free` names settings that may differ between two starts of one run (how fast, how loud, where).
 
     Raises:
-        ConfigError: the folder holds a run with another setting.
+        ConfigError: the folder holds a run with another setting, or with settings nobody can read.
     """
     wanted = {key: value for key, value in json.loads(settings.model_dump_json()).items() if key not in free}
     path = folder / SETTINGS
     if not path.exists():
         write_atomic(path, json.dumps(wanted, indent=1, sort_keys=True) + "\n")
         return
-    held: Mapping[str, object] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        held: Mapping[str, object] = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as bad:
+        raise ConfigError("this run's settings cannot be read", where=path, fix="give another --out") from bad
     for key in sorted(wanted.keys() | held.keys()):
         if wanted.get(key) != held.get(key):
             raise ConfigError(f"this folder's run has {key} = {held.get(key)!r}, not {wanted.get(key)!r}", where=path,

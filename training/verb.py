@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
 
-from steper_agent.errors import StepERError
+from steper_agent.errors import StepERError, told
 
 Main = Callable[[Sequence[str] | None], int]
 
@@ -27,8 +27,8 @@ def run(main: Main, argv: Sequence[str] | None = None) -> int:
     """A verb's exit code: what a person can mend is printed in three lines instead of a traceback."""
     try:
         return main(argv)
-    except StepERError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    except (StepERError, OSError) as error:
+        print(told(error), file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("\nStopped. What was finished is kept: run the same command again to go on from there.", file=sys.stderr)
@@ -65,6 +65,14 @@ class PlainProgress(Progress):
         self._told[task_id] = now
         total = f"/{task.total:g}" if task.total is not None else ""
         print(f"{task.description} {task.completed:g}{total}", file=sys.stderr, flush=True)
+
+
+def quiet_libraries() -> None:
+    """Our own line says what a person needs; transformers' progress bars would tear it."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 def versions() -> dict[str, str]:

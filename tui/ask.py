@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tui.index import count
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -28,9 +30,9 @@ def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--model", required=True, metavar="SPEC",
                         help="local:PATH, local:PATH+STUDENT, openai:NAME, … or symbolic (the micro-world's teacher)")
     parser.add_argument("--strategy", default="ircot", help="how to reason in steps (default: ircot)")
-    parser.add_argument("-k", type=int, default=4, metavar="N", help="passages a search returns (default: 4)")
-    parser.add_argument("--steps", type=int, default=5, metavar="N", help="step budget (default: 5)")
-    parser.add_argument("--max-tokens", type=int, default=128, metavar="N", help="most tokens in one step (default: 128)")
+    parser.add_argument("-k", type=count, default=4, metavar="N", help="passages a search returns (default: 4)")
+    parser.add_argument("--steps", type=count, default=5, metavar="N", help="step budget (default: 5)")
+    parser.add_argument("--max-tokens", type=count, default=128, metavar="N", help="most tokens in one step (default: 128)")
     parser.add_argument("--journal", type=Path, metavar="FILE", help="append what every node did to this journal")
     parser.add_argument("--json", action="store_true", help="print the whole trajectory as JSON instead")
     parser.set_defaults(run=ask)

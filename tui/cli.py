@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from steper_agent.errors import StepERError
+from steper_agent.errors import StepERError, told
 from tui import ask, doctor, index
 
 EPILOG = """\
@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         return int(args.run(args))
-    except StepERError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    except (StepERError, OSError) as error:
+        print(told(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)

@@ -40,7 +40,8 @@ class Finding(NamedTuple):
 
 def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Register `doctor` on the main command line."""
-    parser = subparsers.add_parser("doctor", help="say what is installed and usable")
+    parser = subparsers.add_parser("doctor", help="say what is installed and usable",
+                                   description="Say what is installed, whether it loads, and how to get what is missing.")
     parser.set_defaults(run=doctor)
 
 
@@ -73,9 +74,13 @@ def examine(distribution: str, module: str, extra: str, purpose: str) -> Finding
 
 
 def _state(found: Finding) -> str:
+    from rich.markup import escape
+
+    from steper_agent.plain import plain
+
     if not found.version:
         return f"[yellow]missing[/yellow]: pip install 'steper-agent{EXTRAS[found.extra]}'".replace("'steper-agent[", "'steper-agent\\[")
-    return f"[red]does not load[/red]: {found.fault}" if found.fault else "[green]ready[/green]"
+    return f"[red]does not load[/red]: {escape(plain(found.fault))}" if found.fault else "[green]ready[/green]"
 
 
 def _memory() -> str:

@@ -19,9 +19,11 @@ STAGES = {
 
 def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Register `index` and its verbs on the main command line."""
-    parser = subparsers.add_parser("index", help="build, inspect and search an index of passages")
+    about = "build, inspect and search an index of passages"
+    parser = subparsers.add_parser("index", help=about, description=f"{about.capitalize()}.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    make = verbs.add_parser("build", help="index the passages of files or folders")
+    about = "index the passages of files or folders"
+    make = verbs.add_parser("build", help=about, description=f"{about.capitalize()}.")
     make.add_argument(
         "sources",
         nargs="+",
@@ -37,14 +39,23 @@ def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
         "--chunk-chars", type=int, default=1000, metavar="N", help="folders of text: characters a passage, default 1000"
     )
     make.set_defaults(run=build)
-    show = verbs.add_parser("stats", help="say what an index holds, after checking it")
+    about = "say what an index holds, after checking it"
+    show = verbs.add_parser("stats", help=about, description=f"{about.capitalize()}.")
     show.add_argument("index", type=Path, metavar="DIR")
     show.set_defaults(run=stats)
-    find = verbs.add_parser("search", help="search an index")
+    find = verbs.add_parser("search", help="search an index", description="Search an index, without a model.")
     find.add_argument("index", type=Path, metavar="DIR")
     find.add_argument("query", metavar="QUERY")
-    find.add_argument("-k", type=int, default=4, metavar="N", help="passages to show, default 4")
+    find.add_argument("-k", type=count, default=4, metavar="N", help="passages to show, default 4")
     find.set_defaults(run=search)
+
+
+def count(text: str) -> int:
+    """A number of things, at least one, as argparse reads it."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
 
 
 def build(args: argparse.Namespace) -> int:
@@ -54,9 +65,9 @@ def build(args: argparse.Namespace) -> int:
 
     from steper_agent.retrieval import build_index
 
-    console = Console()
+    console, bars = Console(), Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Bar(*columns, console=bars, transient=True, disable=not bars.is_terminal) as bar:
         made = build_index(
             args.sources,
             args.out,

@@ -14,8 +14,8 @@ from steper_agent.models.slot import ModelSlot, Phase, SwapReport
 
 
 def swap_student(
-    slot: ModelSlot, base_model: LocalChatModel, folder: str | Path, canary_prompts: Sequence[Sequence[BaseMessage]],
-    *, on_event: Callable[[Phase, str], None] | None = None,
+    slot: ModelSlot, base_model: LocalChatModel, folder: str | Path,
+    canary_prompts: Sequence[Sequence[BaseMessage]] = (), *, on_event: Callable[[Phase, str], None] | None = None,
 ) -> SwapReport:  # fmt: skip
     """Let new runs have the student in `folder`. Never raises for a bad student: the report says why it was refused.
 

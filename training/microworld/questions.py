@@ -183,5 +183,3 @@ def _walk(world: World, start: str, hops: int, rng: random.Random) -> Path | Non
         at = world.facts[at][labels[-1]]
         seen.add(at)
     return Path(start, tuple(labels))
-
-

@@ -1,0 +1,149 @@
+"""First weights: heads look a fixed distance back, nothing overflows, and a short run leaves a model that loads."""
+
+from __future__ import annotations
+
+import json
+import random
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2ForCausalLM
+
+from training.microworld import pretrain
+from training.microworld.induction import DISTANCES, MATCHERS
+from training.microworld.reading import MOST_PASSAGES, Shelf, make_sheet
+from training.microworld.tokenizer import ASSISTANT, END, USER
+from training.microworld.world import make_world
+
+LENGTH = 48
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return pretrain.build_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
+    made = pretrain.build_model(tokenizer, width=128, layers=4, seed=0)
+    made.set_attn_implementation("eager")
+    return made.eval()
+
+
+def random_ids(model: Qwen2ForCausalLM, rows: int = 4) -> torch.Tensor:
+    return torch.randint(5, model.config.vocab_size, (rows, LENGTH), generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def attention(model: Qwen2ForCausalLM, ids: torch.Tensor, layer: int, head: int) -> torch.Tensor:
+    """(B, T, T): from each token, to each token."""
+    return model(input_ids=ids, output_attentions=True).attentions[layer][:, head]
+
+
+@pytest.mark.parametrize(("head", "distance"), list(enumerate(DISTANCES)))
+def test_a_head_of_the_first_layer_looks_its_distance_back(model: Qwen2ForCausalLM, head: int, distance: int) -> None:
+    back = attention(model, random_ids(model), 0, head).diagonal(-distance, dim1=1, dim2=2)
+    assert back.mean() > 0.8
+    assert back.min() > 0.5
+
+
+@pytest.mark.parametrize(("layer", "head", "source"), MATCHERS)
+def test_a_matching_head_finds_what_came_after_the_same_token(
+    model: Qwen2ForCausalLM, layer: int, head: int, source: int
+) -> None:
+    once = random_ids(model)[:, : LENGTH // 2]
+    ids, others = torch.cat([once, once], dim=1), {0, 1, 2, 3} - {number for at, number, _ in MATCHERS if at == layer}
+    after = DISTANCES[source] - LENGTH // 2
+    found = [attention(model, ids, layer, number).diagonal(after, dim1=1, dim2=2).mean() for number in (head, *others)]
+    assert found[0] > 3 * max(found[1:])
+
+
+def test_the_prepared_model_is_finite_and_seeded(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    ids = random_ids(model)
+    with torch.no_grad():
+        logits = model(input_ids=ids).logits
+    assert torch.isfinite(logits).all()
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+    again = pretrain.build_model(tokenizer, width=128, layers=4, seed=0)
+    other = pretrain.build_model(tokenizer, width=128, layers=4, seed=1)
+    weights = [made.model.layers[1].self_attn.q_proj.weight for made in (model, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_only_what_the_assistant_says_has_full_weight(tokenizer: PreTrainedTokenizerFast) -> None:
+    sheet = make_sheet(Shelf(make_world(150, split="pretrain", seed=1)), 3, random.Random(2))
+    ids, weights = pretrain.encode_sheet(sheet, tokenizer)
+    learned = tokenizer.decode([id for id, weight in zip(ids, weights, strict=True) if weight == 1.0])
+    assert learned == "".join(f"{turn.answered}{END}" for turn in sheet.turns)
+    whole = tokenizer.decode(ids)
+    assert whole.endswith("".join(f"{USER}{t.asked}{END}{ASSISTANT}{t.answered}{END}" for t in sheet.turns))
+    rows = pretrain.pad([(ids, weights), (ids[:5], weights[:5])], tokenizer.pad_token_id)
+    assert rows.ids[1, 5:].eq(tokenizer.pad_token_id).all()
+    assert rows.weight[1, 5:].eq(0).all()
+
+
+def test_contexts_only_grow_and_reach_their_full_size(tokenizer: PreTrainedTokenizerFast) -> None:
+    curriculum = pretrain.Curriculum(tokenizer, seed=0)
+    sizes = []
+    for update in range(200):
+        curriculum.judge(0.0, update / 200)
+        sizes.append(curriculum.most)
+    assert sizes == sorted(sizes)
+    assert (sizes[0], sizes[-1]) == (1, MOST_PASSAGES)
+    eager = pretrain.Curriculum(tokenizer, seed=0)
+    for _ in range(70):
+        eager.judge(1.0, 0.0)
+    assert 1 < eager.most < MOST_PASSAGES
+
+
+def test_the_rate_warms_up_holds_and_falls_to_nothing() -> None:
+    assert pretrain.rate_at(0.0, 0) == pytest.approx(0.02)
+    assert pretrain.rate_at(0.3, 500) == 1.0
+    assert pretrain.rate_at(0.825, 500) == pytest.approx(0.5)
+    assert pretrain.rate_at(1.0, 500) == 0.0
+
+
+@pytest.mark.parametrize(("right", "share"), [(1.0, 1.0), (0.0, 0.0), (0.9, None)])
+def test_an_answer_counts_only_when_all_of_it_is_right(
+    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch,
+    right: float, share: float | None
+) -> None:
+    def judged(_model: object, _rows: object, scored: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        count = int(scored.sum())
+        return torch.zeros(count), torch.rand(count, generator=torch.Generator().manual_seed(0)) < right
+
+    monkeypatch.setattr(pretrain, "token_losses", judged)
+    found = pretrain.lookup_accuracy(model, tokenizer, passages=2, count=10)
+    assert found == share if share is not None else 0 < found < 0.6
+
+
+@pytest.mark.timeout(600)
+def test_seconds_of_training_leave_a_model_that_loads(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    measured = pretrain.lookup_accuracy
+
+    @cache
+    def once(made: Qwen2ForCausalLM) -> float:
+        return measured(made, tokenizer, passages=1, count=10)
+
+    monkeypatch.setattr(pretrain, "build_tokenizer", lambda: tokenizer)
+    monkeypatch.setattr(pretrain, "ROW_TOKENS", 600)
+    monkeypatch.setattr(pretrain, "lookup_accuracy", lambda made, *_, **__: once(made))
+    assert pretrain.main(["--out", str(tmp_path), "--minutes", "0.02"]) == 0
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert set(card["lookup_accuracy"]) == {"1", "4", "8", "12"}
+    assert all(0 <= share <= 1 for share in card["lookup_accuracy"].values())
+    assert card["updates"] >= 1
+    assert "--minutes 0.02" in card["command"]
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert sum(parameter.numel() for parameter in loaded.parameters()) == card["parameters"]
+    assert all(torch.isfinite(parameter).all() for parameter in loaded.parameters())
+    read = AutoTokenizer.from_pretrained(tmp_path)
+    assert read.encode(" the mother of") == tokenizer.encode(" the mother of")
+    assert read.chat_template == tokenizer.chat_template
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == card["lookup_accuracy"]

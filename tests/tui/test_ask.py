@@ -1,0 +1,134 @@
+"""`steper ask`: what it prints while a question is answered, what it keeps, and what it never lets onto the screen."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from steper_agent.journal import read, trajectories
+from steper_agent.records import Finished, NodeRecord, Question, Trajectory
+from steper_agent.retrieval import build_index
+from tests.steper_agent.retrieval.shelves import write_lines
+from tests.tiny import tiny_base
+from training.microworld.questions import make_questions
+from training.microworld.world import World, make_world
+from tui.cli import main
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return make_world(150, split="test", seed=1)
+
+
+@pytest.fixture(scope="module")
+def asked(world: World) -> Question:
+    """A question of two hops, so that it takes two searches."""
+    return next(one for one in make_questions(world, 20, seed=2) if len(one.supporting_ids) == 2)
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory, world: World) -> str:
+    folder = tmp_path_factory.mktemp("ask")
+    source = write_lines(folder / "passages.jsonl", [one.model_dump() for one in world.passages])
+    build_index([source], folder / "index")
+    return str(folder / "index")
+
+
+def ask(question: str, index: str, *flags: str, model: str = "symbolic") -> int:
+    return main(["ask", question, "--index", index, "--model", model, *flags])
+
+
+def test_steps_are_shown_with_passages_scores_and_reasoning(index: str, asked: Question, capsys: Capture) -> None:
+    assert ask(asked.text, index) == 0
+    shown = capsys.readouterr().out
+    assert f"step 1  query: {asked.text}" in shown
+    assert "step 2  query: " in shown
+    reasoning = re.findall(r"^  → (.+)$", shown, re.MULTILINE)
+    assert reasoning[0] in shown.partition("step 2  query: ")[2]
+    assert "So the answer is:" in reasoning[-1]
+    scores = [float(score) for score in re.findall(r"^ +(\d+\.\d{3})  \S", shown.partition("step 2")[0], re.MULTILINE)]
+    assert len(scores) == 4
+    assert scores == sorted(scores, reverse=True)
+    assert shown.endswith(f"answer: {asked.answers[0]}\n")
+
+
+def test_json_is_the_trajectory_and_nothing_else(index: str, asked: Question, capsys: Capture) -> None:
+    assert ask(asked.text, index, "--json", "-k", "3") == 0
+    made = Trajectory.model_validate_json(capsys.readouterr().out)
+    assert (made.answer, made.stop, made.question.text) == (asked.answers[0], "answered", asked.text)
+    assert all(len(step.hits) <= 3 for step in made.steps)
+    assert set(asked.supporting_ids) <= {hit.passage.id for step in made.steps for hit in step.hits}
+
+
+def test_a_journal_gets_every_node_and_the_next_run_is_appended(index: str, asked: Question, tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    assert ask(asked.text, index, "--journal", str(path)) == 0
+    first = list(read(path))
+    assert [one.node for one in first[:3] if isinstance(one, NodeRecord)] == ["form_query", "retrieve", "reason"]
+    assert isinstance(first[-1], Finished)
+    assert ask(asked.text, index, "--journal", str(path)) == 0
+    assert list(read(path))[: len(first)] == first
+    assert [one.answer for one in trajectories(path)] == [asked.answers[0]] * 2
+
+
+def test_a_local_model_streams_until_its_budget_is_spent(
+    index: str, asked: Question, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces: list[str] = []
+    out = Console.out
+
+    def noted(self: Console, *words: Any, **how: Any) -> None:
+        pieces.extend(words)
+        out(self, *words, **how)
+
+    monkeypatch.setattr(Console, "out", noted)
+    base = tiny_base(tmp_path / "base", window=4096)
+    assert ask(asked.text, index, "--max-tokens", "8", "--steps", "2", model=f"local:{base}") == 0
+    shown = capsys.readouterr().out
+    assert "step 2" in shown
+    assert "step 3" not in shown
+    assert shown.endswith("(step budget spent)\n")
+    first_step = pieces[pieces.index("  → ") + 1 : pieces.index("  → ", pieces.index("  → ") + 1)]
+    assert sum(1 for piece in first_step if piece) > 1
+
+
+def test_a_passage_reaches_the_screen_as_harmless_text(tmp_path: Path, capsys: Capture) -> None:
+    nasty = {"id": "n", "title": "\x1b[31mRed[/bold]", "text": "picasso [bold]x[/bold] \x1b]0;owned\x07\x9b2Jend \\"}
+    build_index([write_lines(tmp_path / "corpus", [nasty])], tmp_path / "index")
+    assert ask("[red]picasso[/red] \x1b[2J?", str(tmp_path / "index")) == 0
+    shown = capsys.readouterr().out
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown)
+    assert "Red[/bold]: picasso [bold]x[/bold] end" in shown
+    assert "query: [red]picasso[/red] ?" in shown
+
+
+def test_a_model_cannot_write_escapes_to_the_screen_either(tmp_path: Path, capsys: Capture) -> None:
+    line = {"id": "1", "question": "Who?", "answer": "Ann[/b]", "reasoning_steps": ["\x1b[31mred [bold]Ann[/bold]\x07"]}
+    chains = write_lines(tmp_path / "chains", [line])
+    build_index([write_lines(tmp_path / "c", [{"id": "a", "text": "Who is Ann"}])], tmp_path / "index")
+    assert ask("Who?", str(tmp_path / "index"), model=f"replay:{chains}") == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+    assert "→ red [bold]Ann[/bold] So the answer is: Ann[/b]." in shown
+    assert shown.endswith("answer: Ann[/b]\n")
+
+
+@pytest.mark.parametrize("flag", ["-k", "--steps", "--max-tokens"])
+@pytest.mark.parametrize("value", ["0", "-1", "few"])
+def test_a_count_below_one_is_bad_usage(index: str, flag: str, value: str, capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as left:
+        ask("Who?", index, flag, value)
+    assert left.value.code == 2
+    assert flag in capsys.readouterr().err.splitlines()[-1]
