@@ -141,6 +141,13 @@ def case(name: str) -> Callable[[Bad], Bad]:
     return add
 
 
+@case("ask: a blank question")
+def blank_question(made: Path, tmp: Path) -> Case:
+    del tmp
+    good = ask(made, "blank")
+    return good._replace(argv=["ask", "  ", *good.argv[2:]])
+
+
 @case("collect: a broken chain")
 def broken_chain(made: Path, tmp: Path) -> Case:
     good = {"id": "1", "question": "Who?", "answer": "Ann", "reasoning_steps": ["Ann did."]}

@@ -11,7 +11,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, ValidationError
 
@@ -86,6 +85,7 @@ def build(config: DatasetConfig, *, on_progress: Callable[[int, int], None] | No
     from steper_agent.students.fingerprint import base_fingerprint
 
     fingerprint = base_fingerprint(config.base)
+    config.out.mkdir(parents=True, exist_ok=True)
     teaching = Teaching(open_tokenizer(config.base), config.view, config.target, config.max_length)
     read = [trajectory for path in config.journal for trajectory in trajectories(path)]
     counts = Counter({"read": len(read), "kept": 0})

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def make(config: FreshConfig) -> int:
     """Write the model folder; returns how many parameters it has."""
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
     from steper_agent.retrieval import read_passages
     from training.microworld.tokenizer import make_tokenizer
@@ -53,7 +53,7 @@ def make(config: FreshConfig) -> int:
     if not texts:
         raise DataError("the corpus is empty", where=config.corpus, fix="give a corpus with passages")
     config.out.mkdir(parents=True, exist_ok=True)
-    tokenizer = make_tokenizer(texts, vocabulary=config.vocabulary)
+    tokenizer = make_tokenizer(texts, vocabulary=config.vocabulary, like=Qwen2Tokenizer())
     layers, width = shape_for(wanted, len(tokenizer))
     torch.manual_seed(config.seed)
     model = Qwen2ForCausalLM(Qwen2Config(

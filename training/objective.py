@@ -46,7 +46,7 @@ def parse_weighting(text: str) -> Weighting:
         a, b, c = (float(number) for number in numbers.split(","))
     except ValueError:
         name, a, b, c = "", 0.0, 0.0, 0.0
-    if name != "fixed" or not all(0 <= weight < math.inf for weight in (a, b, c)):
+    if name != "fixed" or not all(0 <= weight < math.inf for weight in (a, b, c)) or a + b + c == 0:
         raise ConfigError(f"unknown weighting `{text}`", where="weighting",
                           fix="one of: learned, ema, uniform, fixed:1.5,1,0.5")
     return Weighting(text, (a, b, c))

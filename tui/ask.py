@@ -42,10 +42,13 @@ def ask(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from graphs.state import Context
+    from steper_agent.errors import ConfigError
     from steper_agent.journal import Journal
     from steper_agent.retrieval import open_index
     from training.models import open_model
 
+    if not args.question.strip():
+        raise ConfigError("the question is blank", where="ask", fix='write it in quotes: steper ask "Who …?"')
     index = open_index(args.index)
     model = open_model(args.model, max_tokens=args.max_tokens)
     journal = Journal(args.journal) if args.journal else None

@@ -127,12 +127,17 @@ def _question(row: Row, source: Path) -> Question:
     supports = value.pop("supporting_ids", None) or []
     if not isinstance(supports, list):
         raise DataError("supporting_ids is not a list", where=where, fix="list the ids of the gold passages")
+    meta = {key: rest for key, rest in value.items() if key not in {"id", "_id", "answer", "answers"}}
+    if isinstance(own := meta.get("meta"), dict):
+        # A Question's own dump: what it knew about itself stays where it was.
+        meta = {**meta, **own}
+        del meta["meta"]
     return Question(
         id=identifier(value, where),
         text=clean(text),
         answers=native.answers(value, where),
         supporting_ids=tuple(dict.fromkeys(str(support) for support in supports)),
-        meta={key: rest for key, rest in value.items() if key not in {"id", "_id", "answer", "answers"}},
+        meta=meta,
     )
 
 

@@ -78,7 +78,7 @@ def build_index(
 
 
 def open_index(
-    folder: Path,
+    folder: str | Path,
     embeddings: Embeddings | None = None,
     *,
     corpus: Path | Sequence[Path] | None = None,
@@ -91,6 +91,7 @@ def open_index(
     """
     from steper_agent.retrieval.retriever import IndexRetriever
 
+    folder = Path(folder)
     found = manifest.read(folder)
     if corpus is not None:
         check_corpus(folder, [corpus] if isinstance(corpus, Path) else corpus)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -44,7 +43,7 @@ def test_the_report_holds_every_figure(report: DemoReport, config: DemoConfig) -
         assert who.n == config.held_out
         assert 0 <= who.ci[0] <= who.em <= who.ci[1] <= 1
     assert report.teacher.em > report.base.em
-    assert len(report.step) == len(report.loss) == len(report.sigma) == 4
+    assert len(report.step) == len(report.loss) == len(report.sigma) > 2
     assert set(report.sigma[-1]) == set(KINDS)
     assert report.student.parameters > report.base.parameters > 0
     assert {"settings", "digests", "versions", "student"} <= set(report.recipe)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
 
 from steper_agent.errors import ConfigError
 from training.fresh import FreshConfig, make, parse_count, shape_for
@@ -28,7 +29,10 @@ def test_a_fresh_base_loads_and_speaks_any_text(tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     assert model.config.model_type == "qwen2"
     assert sum(p.numel() for p in model.parameters()) == count == pytest.approx(200_000, rel=0.3)
-    assert tokenizer.decode(tokenizer.encode("Österreich 東京")) == "Österreich 東京"
+    made = Tokenizer.from_file(str(tmp_path / "base" / "tokenizer.json"))
+    for text in ("Österreich 東京", "The river number 1999 flows north; it's 12 o'clock."):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+        assert tokenizer.encode(text) == made.encode(text).ids
     assert tokenizer.chat_template
 
 

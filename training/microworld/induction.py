@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Qwen2ForCausalLM
+from transformers import LlamaForCausalLM
 
 EMBEDDING_STD = 0.1
 """Large enough that rare names stay apart while common tokens move."""
@@ -31,7 +31,7 @@ MATCHERS = ((1, 2, 0), (1, 3, 1), (2, 0, 0), (2, 1, 1))
 
 
 @torch.no_grad()
-def prepare(model: Qwen2ForCausalLM) -> None:
+def prepare(model: LlamaForCausalLM) -> None:
     """Set the first weights in place. The model has four heads of equal width and at least three layers."""
     layers, width = model.model.layers, model.config.hidden_size
     head = width // model.config.num_attention_heads

@@ -10,8 +10,10 @@ import argparse
 import itertools
 import json
 import random
+import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from graphs.strategies import ircot
 from steper_agent.durable import write_atomic
@@ -31,6 +33,9 @@ from training.microworld.reading import MOST_PASSAGES, Sheet, Shelf, make_sheet,
 from training.microworld.tokenizer import ASSISTANT, END, SYSTEM, USER, make_tokenizer
 from training.microworld.world import make_world
 
+CARD = "card.json"
+WHAT = ("The micro-world's base model: it looks single facts up and copies, and has never seen a chain of steps. exact_match: share "
+        "of answers that are right to the last token on worlds of unseen names, by passages in the context and by task.")
 VOCABULARY = 2048
 STEP_UP = 0.95
 """Share of right answer tokens at which contexts grow by a passage."""
@@ -57,17 +62,24 @@ def main(argv: list[str] | None = None) -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the model, its tokenizer and its card")
     parser.add_argument("--minutes", type=float, default=60.0, help="training time; the schedule follows the clock")
+    parser.add_argument("--start", type=Path, help="go on from this model instead of from nothing")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     keep_memory()
-    tokenizer = build_tokenizer()
-    model = build_model(tokenizer, width=args.width, layers=args.layers, seed=args.seed)
-    figures = train(model, tokenizer, minutes=args.minutes, seed=args.seed, keep=args.out)
-    figures["lookup_accuracy"] = {str(n): lookup_accuracy(model, tokenizer, passages=n) for n in (1, 4, 8, 12)}
-    save(model, tokenizer, args.out, figures, command=" ".join(["python -m training.microworld.pretrain", *(argv or sys.argv[1:])]))
-    print(json.dumps(figures["lookup_accuracy"]))
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(args.start) if args.start else build_tokenizer()
+    model = (LlamaForCausalLM.from_pretrained(args.start, dtype=torch.float32) if args.start
+             else build_model(tokenizer, width=args.width, layers=args.layers, seed=args.seed))  # fmt: skip
+    before = json.loads((args.start / CARD).read_text(encoding="utf-8"))["runs"] if args.start else []
+    ran = {"command": shlex.join(["python", "-m", "training.microworld.pretrain", *(sys.argv[1:] if argv is None else argv)])}
+    ran |= train(model, tokenizer, minutes=args.minutes, seed=args.seed, keep=args.out, going_on=bool(args.start))
+    model.to(torch.bfloat16).save_pretrained(args.out)
+    tokenizer.save_pretrained(args.out)
+    accuracy = {str(passages): accuracy_by_task(model.float(), tokenizer, passages=passages) for passages in (1, 4, 8, 12)}
+    card = {"what": WHAT, "parameters": model.num_parameters(), "exact_match": accuracy, "runs": [*before, ran]}
+    write_atomic(args.out / CARD, json.dumps(card, indent=1) + "\n")
+    print(json.dumps(accuracy))
     return 0
 
 
@@ -77,19 +89,19 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     texts = [f"{ircot.show(q.text, world.passages[i * 3 : i * 3 + 3])}\n" for i, q in enumerate(make_questions(world, 1000, seed=0))]
     words = [*name_words(), *PROFESSIONS, *LANGUAGES, *LITERALS["year"]]
     forms = [form for relation in BY_LABEL.values() for form in (*relation.phrasings, f" the {relation.label} of")]
-    prompts = [ircot.SYSTEM, ircot.CONCLUSION, "The passages do not say what the", "The earlier of Copy: State yes no."]
+    prompts = [ircot.SYSTEM, ircot.CONCLUSION, "The passages do not say what the", "The earlier of Copy: State yes no.", "Say only the first last. It is", "Are the same? They are not the same. The names are"]
     return make_tokenizer([*texts, *(f" {word}" * 60 for word in words), *forms * 30, *prompts * 60], vocabulary=VOCABULARY)
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, *, width: int, layers: int, seed: int) -> Qwen2ForCausalLM:
+def build_model(tokenizer: PreTrainedTokenizerFast, *, width: int, layers: int, seed: int) -> LlamaForCausalLM:
     torch.manual_seed(seed)
-    config = Qwen2Config(
+    config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=width, intermediate_size=3 * width, num_hidden_layers=layers,
-        num_attention_heads=width // 32, num_key_value_heads=width // 32, max_position_embeddings=4096,
+        num_attention_heads=width // 32, num_key_value_heads=width // 32, max_position_embeddings=4096, attention_bias=True,
         tie_word_embeddings=True, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
     )  # fmt: skip
-    model = Qwen2ForCausalLM(config)
+    model = LlamaForCausalLM(config)
     prepare(model)
     return model
 
@@ -127,8 +139,8 @@ class Curriculum:
     """Contexts grow from one passage to many, one more whenever nearly all answers of the last updates were right:
     looking up is learned suddenly, and only where the context is short."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, seed: int) -> None:
-        self.most = 1
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, seed: int, most: int = 1) -> None:
+        self.most = most
         self._recent = 0.0
         self._tokenizer = tokenizer
         self._rng = random.Random(seed)
@@ -163,14 +175,14 @@ def _by_tokens(pool: list[tuple[list[int], list[float]]]) -> Iterator[list[tuple
         yield batch
 
 
-def token_losses(model: Qwen2ForCausalLM, rows: Rows, scored: Tensor) -> tuple[Tensor, Tensor]:
+def token_losses(model: LlamaForCausalLM, rows: Rows, scored: Tensor) -> tuple[Tensor, Tensor]:
     """Cross entropy (nats) of the scored targets, and whether each was the arg max. `scored` is (B, T-1) bool."""
     hidden = model.model(input_ids=rows.ids, use_cache=False).last_hidden_state[:, :-1][scored]
     logits, target = model.lm_head(hidden).float(), rows.ids[:, 1:][scored]
     return torch.nn.functional.cross_entropy(logits, target, reduction="none"), logits.argmax(-1) == target
 
 
-def optimizers(model: Qwen2ForCausalLM) -> list[torch.optim.Optimizer]:
+def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
     """Muon on the matrices inside the blocks, AdamW on embeddings and norms."""
     inner = {name for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name and "lm_head" not in name}
     matrices = [p for name, p in model.named_parameters() if name in inner]
@@ -179,22 +191,23 @@ def optimizers(model: Qwen2ForCausalLM) -> list[torch.optim.Optimizer]:
             torch.optim.AdamW(rest, lr=ADAM_RATE, betas=(0.9, 0.95), weight_decay=0.0)]
 
 
-def rate_at(progress: float, step: int) -> float:
-    """Warm up over 50 updates, hold, and fall to nothing over the last 35 % of the time."""
-    return min(1.0, (step + 1) / 50) * min(1.0, (1.0 - progress) / 0.35)
+def rate_at(progress: float, step: int, fall: float = 0.35) -> float:
+    """Warm up over 50 updates, hold, and fall to nothing over the last share `fall` of the time."""
+    return min(1.0, (step + 1) / 50) * min(1.0, (1.0 - progress) / fall)
 
 
-def train(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, *, minutes: float, seed: int, keep: Path) -> dict[str, Any]:
-    """Train for `minutes`, saving a checkpoint every few minutes under `keep`."""
+def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, minutes: float, seed: int, keep: Path, going_on: bool = False) -> dict[str, Any]:
+    """Train for `minutes`, saving a checkpoint every few minutes under `keep`. Going on, contexts are long and the rate
+    falls from the start."""
     steppers = optimizers(model)
     base_rates = [s.param_groups[0]["lr"] for s in steppers]
-    curriculum = Curriculum(tokenizer, seed=seed)
+    curriculum = Curriculum(tokenizer, seed=seed, most=MOST_PASSAGES if going_on else 1)
     start, tokens, step, shown = time.monotonic(), 0, 0, 0.0
     curve: list[dict[str, float]] = []
     with Progress(TextColumn("pre-training"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn()) as bar:
         task = bar.add_task("", total=minutes * 60)
         while (elapsed := time.monotonic() - start) < minutes * 60:
-            rate = rate_at(elapsed / (minutes * 60), step)
+            rate = rate_at(elapsed / (minutes * 60), step, fall=1.0 if going_on else 0.35)
             for stepper, base in zip(steppers, base_rates, strict=True):
                 stepper.param_groups[0]["lr"] = base * rate
             rows = curriculum.next()
@@ -207,13 +220,13 @@ def train(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, *, minute
                 bar.update(task, completed=elapsed, description=f"{step} updates, {tokens / elapsed:.0f} tok/s, answer loss {loss:.3f}")
                 print(json.dumps(curve[-1]), file=sys.stderr, flush=True)
             if step % 500 == 0:
-                probe = lookup_accuracy(model, tokenizer, passages=8, count=60)
-                print(json.dumps({"step": step, "lookup_8": probe}), file=sys.stderr, flush=True)
+                probe = accuracy_by_task(model, tokenizer, passages=8, sheets=60)
+                print(json.dumps({"step": step, "passages_8": probe}), file=sys.stderr, flush=True)
                 model.save_pretrained(keep / "checkpoint")
     return {"updates": step, "tokens": tokens, "minutes": minutes, "seed": seed, "curve": curve[:: max(1, len(curve) // 60)]}
 
 
-def update(model: Qwen2ForCausalLM, steppers: list[torch.optim.Optimizer], rows: Rows) -> tuple[float, float]:
+def update(model: LlamaForCausalLM, steppers: list[torch.optim.Optimizer], rows: Rows) -> tuple[float, float]:
     """One optimizer step. Returns the mean loss and the share of right tokens over the answers."""
     weight = rows.weight[:, 1:]
     scored = (weight == 1.0) | ((weight > 0) & (torch.rand(weight.shape) < PASSAGE_SHARE))
@@ -230,32 +243,25 @@ def update(model: Qwen2ForCausalLM, steppers: list[torch.optim.Optimizer], rows:
 
 
 @torch.no_grad()
-def lookup_accuracy(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, *, passages: int, count: int = 200) -> float:
+def accuracy_by_task(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, passages: int, sheets: int = 200) -> dict[str, float]:
     """Share of answers reproduced exactly on worlds of the test split. The arg max of every answer token given the
     right ones before it equals greedy decoding wherever the whole answer is right, so this is exact match."""
     shelf, rng = Shelf(make_world(1500, split="test", seed=77)), random.Random(passages)
-    right = total = 0
+    right, total = Counter[str](), Counter[str]()
     model.eval()
-    for _ in range(0, count, 10):
-        rows = pad([encode_sheet(make_sheet(shelf, passages, rng), tokenizer) for _ in range(10)], tokenizer.pad_token_id)
+    for _ in range(0, sheets, 10):
+        drawn = [make_sheet(shelf, passages, rng) for _ in range(10)]
+        rows = pad([encode_sheet(sheet, tokenizer) for sheet in drawn], tokenizer.pad_token_id)
         answers = rows.weight[:, 1:] == 1.0
         hits = torch.zeros_like(answers)
         hits[answers] = token_losses(model, rows, answers)[1]
-        for weight, hit in zip(rows.weight[:, 1:], hits, strict=True):
-            for is_answer, run in itertools.groupby(zip(weight.tolist(), hit.tolist(), strict=True), key=lambda t: t[0] == 1.0):
-                if is_answer:
-                    right, total = right + all(h for _, h in run), total + 1
+        for sheet, is_answer, hit in zip(drawn, answers.tolist(), hits.tolist(), strict=True):
+            runs = [all(h for _, h in run) for said, run in itertools.groupby(zip(is_answer, hit, strict=True), lambda t: t[0]) if said]
+            for turn, exact in zip(sheet.turns, runs, strict=True):
+                total[turn.task] += 1
+                right[turn.task] += exact
     model.train()
-    return round(right / total, 4)
-
-
-def save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, figures: dict[str, Any], *, command: str) -> None:
-    """bf16 safetensors, tokenizer and card."""
-    model.to(torch.bfloat16).save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    card = {"what": "micro-world base model: reads, does not reason in steps", "command": command,
-            "parameters": sum(p.numel() for p in model.parameters()), **figures}
-    write_atomic(out / "card.json", json.dumps(card, indent=1) + "\n")
+    return {task: round(right[task] / total[task], 4) for task in sorted(total)}
 
 
 if __name__ == "__main__":

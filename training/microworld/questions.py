@@ -108,12 +108,13 @@ def make_questions(world: World, count: int, *, seed: int) -> list[Question]:
         ConfigError: the world is too small to ask that many different questions.
     """
     rng = random.Random(f"questions:{world.split}:{world.seed}:{seed}")
+    draws = _Draws(world, rng)
     asked: dict[str, Question] = {}
     shapes, weights = list(MIX), list(MIX.values())
-    for _ in range(count * 200):
+    for _ in range(count * 50 + 1000):
         if len(asked) == count:
             break
-        meaning = _draw(world, rng.choices(shapes, weights)[0], rng)
+        meaning = draws.draw(rng.choices(shapes, weights)[0])
         if meaning is not None and (text := ask(meaning)) not in asked:
             asked[text] = _question(world, meaning, text, f"{world.split}{world.seed}-q{len(asked):05d}")
     else:
@@ -131,55 +132,74 @@ def _question(world: World, meaning: Meaning, text: str, id: str) -> Question:
                     meta={"hops": hops, "type": meaning.form})
 
 
-def _draw(world: World, shape: str, rng: random.Random) -> Meaning | None:
-    if shape.isdigit():
-        path = _walk(world, rng.choice(list(world.ids)), int(shape), rng)
-        return Meaning("chain", (path,)) if path else None
-    if shape == "same4":
-        return _draw_bridged(world, rng)
-    kind = rng.choice(("person", "film", "book", "company") if shape == "earlier" else list(OF_TYPE))
-    labels = [r.label for r in OF_TYPE[kind] if (r.object == "year") == (shape == "earlier")]
-    if not labels:
-        return None
-    label = rng.choice(labels)
-    holders = [name for name in world.ids if world.types[name] == kind and label in world.facts[name]]
-    pair = _pair(world, holders, label, rng, even=shape == "same")
-    if pair is None or (shape == "earlier" and len({world.facts[name][label] for name in pair}) == 1):
-        return None
-    return Meaning("earlier" if shape == "earlier" else "same", tuple(Path(name, (label,)) for name in pair))
+class _Draws:
+    """Draws meanings over one world; None where a draw leads nowhere."""
 
+    def __init__(self, world: World, rng: random.Random) -> None:
+        self.world, self.rng = world, rng
+        self.names = list(world.ids)
+        self.holders: dict[tuple[str, str], list[str]] = {}
+        """(type, label) → entities that state it."""
+        self.bridges: dict[str, list[tuple[str, str]]] = {}
+        """Person → (entity, label) that lead to it in one hop, family aside."""
+        for name, of in world.facts.items():
+            for label, value in of.items():
+                self.holders.setdefault((world.types[name], label), []).append(name)
+                if BY_LABEL[label].object == "person" and label not in ("mother", "spouse"):
+                    self.bridges.setdefault(value, []).append((name, label))
 
-def _pair(world: World, holders: list[str], label: str, rng: random.Random, *, even: bool) -> tuple[str, str] | None:
-    """Two entities that have the relation; with `even`, about half of the pairs share its object."""
-    if len(holders) < 2:
-        return None
-    one = rng.choice(holders)
-    alike = [name for name in holders if name != one and world.facts[name][label] == world.facts[one][label]]
-    two = rng.choice(alike) if even and alike and rng.random() < 0.7 else rng.choice(holders)
-    return (one, two) if one != two else None
+    def draw(self, shape: str) -> Meaning | None:
+        if shape.isdigit():
+            path = self._walk(self.rng.choice(self.names), int(shape))
+            return Meaning("chain", (path,)) if path else None
+        if shape == "same4":
+            return self._bridged()
+        return self._compared("earlier" if shape == "earlier" else "same")
 
-
-def _draw_bridged(world: World, rng: random.Random) -> Meaning | None:
-    """Two different entities, one hop each to a person, then the same relation of both persons."""
-    bridges = [(name, label) for name, of in world.facts.items() for label in of
-               if BY_LABEL[label].object == "person" and label not in ("mother", "spouse")]
-    (x, to_x), (y, to_y) = rng.sample(bridges, 2)
-    a, b = world.facts[x][to_x], world.facts[y][to_y]
-    shared = sorted(set(world.facts[a]) & set(world.facts[b]))
-    if x == y or a == b or not shared:
-        return None
-    label = rng.choice(shared)
-    return Meaning("same", (Path(x, (to_x, label)), Path(y, (to_y, label))))
-
-
-def _walk(world: World, start: str, hops: int, rng: random.Random) -> Path | None:
-    at, seen, labels = start, {start}, []
-    for hop in range(hops):
-        onward = [label for label, value in world.facts.get(at, {}).items()
-                  if value not in seen and (hop == hops - 1 or value in world.ids)]
-        if not onward:
+    def _compared(self, form: Literal["earlier", "same"]) -> Meaning | None:
+        """Two entities of one type and a relation of both: a year to order, or another object to compare."""
+        kind = self.rng.choice(("person", "film", "book", "company") if form == "earlier" else list(OF_TYPE))
+        labels = [r.label for r in OF_TYPE[kind] if (r.object == "year") == (form == "earlier")]
+        if not labels:
             return None
-        labels.append(rng.choice(onward))
-        at = world.facts[at][labels[-1]]
-        seen.add(at)
-    return Path(start, tuple(labels))
+        label = self.rng.choice(labels)
+        pair = self._pair(self.holders.get((kind, label), []), label, even=form == "same")
+        if pair is None or (form == "earlier" and len({self.world.facts[name][label] for name in pair}) == 1):
+            return None
+        return Meaning(form, (Path(pair[0], (label,)), Path(pair[1], (label,))))
+
+    def _bridged(self) -> Meaning | None:
+        """Two different entities, one hop each to a person, then the same relation of both persons."""
+        label = self.rng.choice([r.label for r in OF_TYPE["person"] if r.object != "year"])
+        people = [name for name in self.holders.get(("person", label), []) if name in self.bridges]
+        pair = self._pair(people, label, even=True)
+        if pair is None:
+            return None
+        (x, to_x), (y, to_y) = (self.rng.choice(self.bridges[person]) for person in pair)
+        return Meaning("same", (Path(x, (to_x, label)), Path(y, (to_y, label)))) if x != y else None
+
+    def _pair(self, holders: list[str], label: str, *, even: bool) -> tuple[str, str] | None:
+        """Two entities that have the relation; with `even`, about half of the pairs share its object."""
+        if len(holders) < 2:
+            return None
+        if even and self.rng.random() < 0.5:
+            alike: dict[str, list[str]] = {}
+            for name in holders:
+                alike.setdefault(self.world.facts[name][label], []).append(name)
+            holders = self.rng.choice([names for names in alike.values() if len(names) > 1] or [[]])
+            if not holders:
+                return None
+        one, two = self.rng.sample(holders, 2)
+        return one, two
+
+    def _walk(self, start: str, hops: int) -> Path | None:
+        at, seen, labels = start, {start}, list[str]()
+        for hop in range(hops):
+            onward = [label for label, value in self.world.facts.get(at, {}).items()
+                      if value not in seen and (hop == hops - 1 or value in self.world.ids)]
+            if not onward:
+                return None
+            labels.append(self.rng.choice(onward))
+            at = self.world.facts[at][labels[-1]]
+            seen.add(at)
+        return Path(start, tuple(labels))

@@ -1,14 +1,15 @@
 """What the base model practises: looking facts up in passages, and copying. No chain of steps is ever shown.
 
-A sheet is one conversation: passages, then several single-fact questions with full-sentence answers, in the same prompt
-the graph will use, so that distillation has to teach reasoning in steps and nothing else.
+A sheet is one conversation: passages, then several single-fact questions with full-sentence answers, copying and
+comparing, in the same prompt the graph will use, so that distillation has to teach reasoning in steps and nothing else.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from graphs.strategies import ircot
 from steper_agent.records import Passage
@@ -18,14 +19,22 @@ from training.microworld.world import World, make_world
 MOST_PASSAGES = 12
 MISSING = 0.08
 """Share of look-ups whose fact is in no passage."""
-COPYING = 0.03
+COPYING = 0.08
 """Share of turns that only copy names."""
+SHORTENING = 0.35
+"""Share of look-ups that are followed by a turn that repeats one thing found: copying from what was said, not read."""
+
+
+Task = Literal["look-up", "missing", "compare", "copy", "shorten"]
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
+    task: Task
     asked: str
     answered: str
+    found: tuple[str, ...] = ()
+    """Objects of the facts a look-up states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +95,12 @@ def make_sheet(shelf: Shelf, count: int, rng: random.Random) -> Sheet:
     while facts and len(turns) < 9:
         turns.append(_copy(shelf, rng) if rng.random() < COPYING else _look_up(shelf, context, facts, rng))
     rng.shuffle(turns)
-    first = turns[0]
-    shown = ircot.show(first.asked, context)
+    turns = [turn for found in turns for turn in _with_short(found, rng)]
+    first = ircot.show(turns[0].asked, context)
     if rng.random() < 0.15:
-        shown = f"Question: {first.asked}\n\n{shown}"
-    return Sheet((Turn(shown, first.answered), *(Turn(ircot.show(t.asked, []), t.answered) for t in turns[1:])))
+        first = f"Question: {turns[0].asked}\n\n{first}"
+    prompts = [first, *(ircot.show(turn.asked, []) for turn in turns[1:])]
+    return Sheet(tuple(replace(turn, asked=asked) for turn, asked in zip(turns, prompts, strict=True)))
 
 
 def _look_up(shelf: Shelf, context: list[Passage], facts: list[Fact], rng: random.Random) -> Turn:
@@ -99,11 +109,14 @@ def _look_up(shelf: Shelf, context: list[Passage], facts: list[Fact], rng: rando
         return _missing(shelf, context, rng)
     if draw < MISSING + 0.06:
         return _earlier(rng)
+    if draw < MISSING + 0.12:
+        return _same(shelf, rng)
     several = min(len(facts), rng.choice((1, 1, 1, 2, 3)))
     asked = [facts.pop() for _ in range(several)]
     phrases = [f"the {fact.label} of {fact.subject}" for fact in asked]
     question = f"What is {phrases[0]}?" if several == 1 else f"State {'; '.join(phrases)}."
-    return Turn(question, "".join(ircot.target(canonical(fact)) for fact in asked))
+    said = "".join(ircot.target(canonical(fact)) for fact in asked)
+    return Turn("look-up", question, said, tuple(fact.object for fact in asked))
 
 
 def _missing(shelf: Shelf, context: list[Passage], rng: random.Random) -> Turn:
@@ -115,15 +128,32 @@ def _missing(shelf: Shelf, context: list[Passage], rng: random.Random) -> Turn:
     subject = rng.choice(mentioned) if mentioned and rng.random() < 0.6 else passage.title
     labels = [r.label for r in OF_TYPE[shelf.world.types[subject]] if subject in mentioned or r.label not in stated]
     label = rng.choice(labels) if labels else rng.choice([name for name in BY_LABEL if name not in stated])
-    return Turn(f"What is the {label} of {subject}?", ircot.target(missing(subject, label)))
+    return Turn("missing", f"What is the {label} of {subject}?", ircot.target(missing(subject, label)))
 
 
 def _earlier(rng: random.Random) -> Turn:
     one, two = rng.sample(range(FIRST_YEAR, LAST_YEAR + 1), 2)
-    return Turn(f"Which is earlier, {one} or {two}?", ircot.target(f"The earlier of {one} and {two} is {min(one, two)}."))
+    return Turn("compare", f"Which is earlier, {one} or {two}?", ircot.target(f"The earlier of {one} and {two} is {min(one, two)}."))
+
+
+def _same(shelf: Shelf, rng: random.Random) -> Turn:
+    """Compare two names, often the same one, often near misses."""
+    one = rng.choice(shelf.world.passages).title
+    near = shelf.world.passages[rng.choice(shelf.by_word[rng.choice(one.split())])].title
+    two = rng.choice((one, one, near, rng.choice(shelf.world.passages).title))
+    return Turn("compare", f"Are {one} and {two} the same?", ircot.target(f"They are {'' if one == two else 'not '}the same."))
+
+
+def _with_short(turn: Turn, rng: random.Random) -> list[Turn]:
+    """A look-up, and sometimes a turn that repeats the first or the last thing it found."""
+    if turn.task != "look-up" or rng.random() >= SHORTENING:
+        return [turn]
+    first = rng.random() < 0.3
+    said = turn.found[0 if first else -1]
+    return [turn, Turn("shorten", f"Say only the {'first' if first else 'last'}.", ircot.target(f"It is {said}."))]
 
 
 def _copy(shelf: Shelf, rng: random.Random) -> Turn:
     """Say a list of names again."""
     names = ", ".join(rng.choice(shelf.world.passages).title for _ in range(rng.randint(2, 8)))
-    return Turn(f"Copy: {names}.", ircot.target(f"{names}."))
+    return Turn("copy", f"Copy: {names}.", ircot.target(f"The names are {names}."))

@@ -14,10 +14,19 @@ CHAT_TEMPLATE = (
 )
 
 
-def make_tokenizer(texts: Iterable[str], *, vocabulary: int) -> PreTrainedTokenizerFast:
-    """Train a tokenizer with a chat template on `texts`; any other text still encodes, byte by byte."""
+def make_tokenizer(
+    texts: Iterable[str], *, vocabulary: int, like: PreTrainedTokenizerFast | None = None
+) -> PreTrainedTokenizerFast:
+    """Train a tokenizer with a chat template on `texts`; any other text still encodes, byte by byte.
+
+    `like`: parts text into words as this one does. transformers opens the tokenizer beside a Qwen2 model with Qwen2's own
+    way of parting, whatever was saved, so a tokenizer made for one must part like it from the start.
+    """
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if like is not None:
+        inner.pre_tokenizer = like.backend_tokenizer.pre_tokenizer
+        inner.normalizer = like.backend_tokenizer.normalizer
     inner.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,

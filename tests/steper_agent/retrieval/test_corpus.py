@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steper_agent.errors import ConfigError, DataError
+from steper_agent.records import Question
 from steper_agent.retrieval import files
 from steper_agent.retrieval.corpus import read_corpus, read_passages, read_questions
 from steper_agent.retrieval.folder import chunks
@@ -179,3 +180,9 @@ def test_every_support_of_a_real_file_is_among_its_passages(name: str, questions
     found = read_questions(DATA / "native" / name, need_answers=True)
     assert len(found) == questions
     assert all(question.supporting_ids and set(question.supporting_ids) <= ids for question in found)
+
+
+def test_a_question_survives_being_written_and_read(tmp_path: Path) -> None:
+    question = Question(id="q", text="Who?", answers=("Ann",), supporting_ids=("p",), meta={"type": "chain", "hops": 2})
+    (tmp_path / "q.jsonl").write_text(question.model_dump_json() + "\n")
+    assert read_questions(tmp_path / "q.jsonl") == [question]

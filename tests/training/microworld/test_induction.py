@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from graphs.strategies import ircot
 from training.microworld import pretrain
 from training.microworld.induction import DISTANCES, MATCHERS
 from training.microworld.reading import MOST_PASSAGES, Shelf, make_sheet
@@ -26,24 +27,24 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture(scope="module")
-def model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
+def model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     made = pretrain.build_model(tokenizer, width=128, layers=4, seed=0)
     made.set_attn_implementation("eager")
     return made.eval()
 
 
-def random_ids(model: Qwen2ForCausalLM, rows: int = 4) -> torch.Tensor:
+def random_ids(model: LlamaForCausalLM, rows: int = 4) -> torch.Tensor:
     return torch.randint(5, model.config.vocab_size, (rows, LENGTH), generator=torch.Generator().manual_seed(1))
 
 
 @torch.no_grad()
-def attention(model: Qwen2ForCausalLM, ids: torch.Tensor, layer: int, head: int) -> torch.Tensor:
+def attention(model: LlamaForCausalLM, ids: torch.Tensor, layer: int, head: int) -> torch.Tensor:
     """(B, T, T): from each token, to each token."""
     return model(input_ids=ids, output_attentions=True).attentions[layer][:, head]
 
 
 @pytest.mark.parametrize(("head", "distance"), list(enumerate(DISTANCES)))
-def test_a_head_of_the_first_layer_looks_its_distance_back(model: Qwen2ForCausalLM, head: int, distance: int) -> None:
+def test_a_head_of_the_first_layer_looks_its_distance_back(model: LlamaForCausalLM, head: int, distance: int) -> None:
     back = attention(model, random_ids(model), 0, head).diagonal(-distance, dim1=1, dim2=2)
     assert back.mean() > 0.8
     assert back.min() > 0.5
@@ -51,7 +52,7 @@ def test_a_head_of_the_first_layer_looks_its_distance_back(model: Qwen2ForCausal
 
 @pytest.mark.parametrize(("layer", "head", "source"), MATCHERS)
 def test_a_matching_head_finds_what_came_after_the_same_token(
-    model: Qwen2ForCausalLM, layer: int, head: int, source: int
+    model: LlamaForCausalLM, layer: int, head: int, source: int
 ) -> None:
     once = random_ids(model)[:, : LENGTH // 2]
     ids, others = torch.cat([once, once], dim=1), {0, 1, 2, 3} - {number for at, number, _ in MATCHERS if at == layer}
@@ -60,7 +61,7 @@ def test_a_matching_head_finds_what_came_after_the_same_token(
     assert found[0] > 3 * max(found[1:])
 
 
-def test_the_prepared_model_is_finite_and_seeded(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_the_prepared_model_is_finite_and_seeded(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
     ids = random_ids(model)
     with torch.no_grad():
         logits = model(input_ids=ids).logits
@@ -108,7 +109,7 @@ def test_the_rate_warms_up_holds_and_falls_to_nothing() -> None:
 
 @pytest.mark.parametrize(("right", "share"), [(1.0, 1.0), (0.0, 0.0), (0.9, None)])
 def test_an_answer_counts_only_when_all_of_it_is_right(
-    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch,
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch,
     right: float, share: float | None
 ) -> None:
     def judged(_model: object, _rows: object, scored: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -116,8 +117,9 @@ def test_an_answer_counts_only_when_all_of_it_is_right(
         return torch.zeros(count), torch.rand(count, generator=torch.Generator().manual_seed(0)) < right
 
     monkeypatch.setattr(pretrain, "token_losses", judged)
-    found = pretrain.lookup_accuracy(model, tokenizer, passages=2, count=10)
-    assert found == share if share is not None else 0 < found < 0.6
+    found = pretrain.accuracy_by_task(model, tokenizer, passages=2, sheets=10)
+    assert "look-up" in found
+    assert all(each == share for each in found.values()) if share is not None else 0 < found["look-up"] < 0.6
 
 
 @pytest.mark.timeout(600)
@@ -125,25 +127,35 @@ def test_seconds_of_training_leave_a_model_that_loads(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    measured = pretrain.lookup_accuracy
+    measured = pretrain.accuracy_by_task
 
     @cache
-    def once(made: Qwen2ForCausalLM) -> float:
-        return measured(made, tokenizer, passages=1, count=10)
+    def once(made: LlamaForCausalLM) -> dict[str, float]:
+        return measured(made, tokenizer, passages=1, sheets=10)
 
     monkeypatch.setattr(pretrain, "build_tokenizer", lambda: tokenizer)
     monkeypatch.setattr(pretrain, "ROW_TOKENS", 600)
-    monkeypatch.setattr(pretrain, "lookup_accuracy", lambda made, *_, **__: once(made))
-    assert pretrain.main(["--out", str(tmp_path), "--minutes", "0.02"]) == 0
-    card = json.loads((tmp_path / "card.json").read_text())
-    assert set(card["lookup_accuracy"]) == {"1", "4", "8", "12"}
-    assert all(0 <= share <= 1 for share in card["lookup_accuracy"].values())
-    assert card["updates"] >= 1
-    assert "--minutes 0.02" in card["command"]
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
-    assert sum(parameter.numel() for parameter in loaded.parameters()) == card["parameters"]
-    assert all(torch.isfinite(parameter).all() for parameter in loaded.parameters())
+    monkeypatch.setattr(pretrain, "accuracy_by_task", lambda made, *_, **__: once(made))
+    assert pretrain.main(["--out", str(tmp_path / "one"), "--minutes", "0.02"]) == 0
+    assert pretrain.main(["--start", str(tmp_path / "one"), "--out", str(tmp_path / "two"), "--minutes", "0.01"]) == 0
+    for name, runs in (("one", 1), ("two", 2)):
+        card = json.loads((tmp_path / name / "card.json").read_text())
+        assert set(card["exact_match"]) == {"1", "4", "8", "12"}
+        assert all(0 <= share <= 1 for shares in card["exact_match"].values() for share in shares.values())
+        assert [run["updates"] >= 1 for run in card["runs"]] == [True] * runs
+        assert "--minutes 0.02" in card["runs"][0]["command"]
+        loaded = AutoModelForCausalLM.from_pretrained(tmp_path / name)
+        assert sum(parameter.numel() for parameter in loaded.parameters()) == card["parameters"]
+        assert all(torch.isfinite(parameter).all() for parameter in loaded.parameters())
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == card["exact_match"]
+
+
+def test_the_tokenizer_is_the_same_after_it_was_saved_with_its_model(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
     read = AutoTokenizer.from_pretrained(tmp_path)
-    assert read.encode(" the mother of") == tokenizer.encode(" the mother of")
+    for text in (" the mother of", "Which is earlier, 1999 or 1901?", ircot.SYSTEM, "It's 12 o'clock.\n"):
+        assert read.encode(text) == tokenizer.encode(text)
     assert read.chat_template == tokenizer.chat_template
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == card["lookup_accuracy"]

@@ -89,7 +89,8 @@ def test_no_answer_concludes_as_a_chain_does(some: list[Sheet]) -> None:
 
 
 def test_names_come_from_the_pretraining_split_only(some: list[Sheet]) -> None:
-    names = {name for sheet in some for turn in sheet.turns for name in re.findall(NAME, turn.asked + turn.answered)}
+    said = [f"{turn.asked} {turn.answered}".replace("Are ", "are ") for sheet in some for turn in sheet.turns]
+    names = {name for text in said for name in re.findall(NAME, text)}
     assert len(names) > 200
     assert {belongs_to(name) for name in names} == {"pretrain"}
 
@@ -133,3 +134,20 @@ def test_a_conversation_is_written_with_one_control_token_each(tokenizer: PreTra
     said = tokenizer.convert_ids_to_tokens(ids)
     assert [token for token in said if token.startswith("<|")] == [SYSTEM, END, USER, END, ASSISTANT]
     assert (tokenizer.pad_token, tokenizer.eos_token) == (PAD, END)
+
+
+def test_what_is_repeated_was_just_found(some: list[Sheet]) -> None:
+    repeated = 0
+    for sheet in some:
+        for before, turn in itertools.pairwise(sheet.turns):
+            if turn.task == "shorten":
+                assert turn.answered == f"It is {before.found[0 if 'first' in turn.asked else -1]}.\n"
+                repeated += 1
+    assert repeated > 100
+
+
+def test_two_names_are_the_same_if_they_are(some: list[Sheet]) -> None:
+    said = [(match["one"] == match["two"], turn.answered) for sheet in some for turn in sheet.turns
+            if (match := re.search(rf"Are (?P<one>{NAME}) and (?P<two>{NAME}) the same\?", turn.asked))]
+    assert {same for same, _ in said} == {True, False}
+    assert all(("not" not in answered) == same for same, answered in said)
