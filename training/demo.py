@@ -30,7 +30,7 @@ from training.distill import DistillConfig, Distilled
 from training.distill import run as distill
 from training.evaluate import EvaluateConfig, Report, evaluate
 from training.live import Live
-from training.microworld.questions import make_questions
+from training.microworld.questions import CHAINS, make_questions
 from training.microworld.world import Split, make_world
 from training.models import open_model
 from training.run_folder import claim
@@ -48,14 +48,14 @@ class DemoConfig(Config):
     base: Path = Field(BASE, description="the micro-world's base model")
     learn_passages: int = Field(6000, description="passages of the world to learn in; few are met twice")
     passages: int = Field(1500, description="passages of the world with unseen names to be judged in")
-    questions: int = Field(2400, description="questions the teacher answers for the student to learn from")
+    questions: int = Field(3600, description="questions the teacher answers for the student to learn from")
     held_out: int = Field(300, description="questions over unseen names that everyone is judged by")
     k: int = Field(3, description="passages a search returns")
     steps: int = Field(5, description="step budget")
-    batch: int = Field(16, description="trajectories in one update")
+    batch: int = Field(8, description="trajectories in one update")
     epochs: int = Field(1, description="passes over the data set")
     learning_rate: float = Field(2e-3, description="peak learning rate")
-    sigma_rate: float = Field(0.03, description="learning rate of log σ²")
+    sigma_rate: float = Field(0.15, description="learning rate of log σ²")
     max_tokens: int = Field(48, description="most tokens of one step")
     seed: int = Field(0, description="seed of the worlds, the questions and the training")
 
@@ -128,7 +128,7 @@ def _make_world(config: DemoConfig, split: Split) -> Path:
     size, count = (config.learn_passages, config.questions) if split == "train" else (config.passages, config.held_out)
     world = make_world(size, split=split, seed=config.seed)
     _write_lines(folder / "passages.jsonl", world.passages)
-    _write_lines(folder / "questions.jsonl", make_questions(world, count, seed=config.seed))
+    _write_lines(folder / "questions.jsonl", make_questions(world, count, seed=config.seed, mix=CHAINS))
     build_index([folder / "passages.jsonl"], folder / "index")
     return folder
 

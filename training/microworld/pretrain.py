@@ -89,7 +89,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     texts = [f"{ircot.show(q.text, world.passages[i * 3 : i * 3 + 3])}\n" for i, q in enumerate(make_questions(world, 1000, seed=0))]
     words = [*name_words(), *PROFESSIONS, *LANGUAGES, *LITERALS["year"]]
     forms = [form for relation in BY_LABEL.values() for form in (*relation.phrasings, f" the {relation.label} of")]
-    prompts = [ircot.SYSTEM, ircot.CONCLUSION, "The passages do not say what the", "The earlier of Copy: State yes no.", "Say only the first last. It is", "Are the same? They are not the same. The names are"]
+    prompts = [ircot.SYSTEM, ircot.CONCLUSION, "The passages do not say what the", "The earlier of Copy: State yes no.", "Say only the first last. It is: In short, it is:", "Are the same? They are not the same. The names are"]
     return make_tokenizer([*texts, *(f" {word}" * 60 for word in words), *forms * 30, *prompts * 60], vocabulary=VOCABULARY)
 
 

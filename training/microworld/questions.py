@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -99,10 +100,12 @@ def follow(world: World, path: Path) -> list[Fact] | None:
 
 MIX = {"1": 0.1, "2": 0.3, "3": 0.2, "4": 0.12, "earlier": 0.1, "same": 0.1, "same4": 0.08}
 """Share of each shape among the questions; the digit is the number of hops of a chain."""
+CHAINS = {"1": 0.2, "2": 0.4, "3": 0.3, "4": 0.1}
+"""The same without comparisons."""
 
 
-def make_questions(world: World, count: int, *, seed: int) -> list[Question]:
-    """`count` different questions whose every hop the encyclopaedia states.
+def make_questions(world: World, count: int, *, seed: int, mix: Mapping[str, float] | None = None) -> list[Question]:
+    """`count` different questions whose every hop the encyclopaedia states, in the shares of `mix` (default: MIX).
 
     Raises:
         ConfigError: the world is too small to ask that many different questions.
@@ -110,7 +113,8 @@ def make_questions(world: World, count: int, *, seed: int) -> list[Question]:
     rng = random.Random(f"questions:{world.split}:{world.seed}:{seed}")
     draws = _Draws(world, rng)
     asked: dict[str, Question] = {}
-    shapes, weights = list(MIX), list(MIX.values())
+    mix = mix or MIX
+    shapes, weights = list(mix), list(mix.values())
     for _ in range(count * 50 + 1000):
         if len(asked) == count:
             break

@@ -115,6 +115,9 @@ def _look_up(shelf: Shelf, context: list[Passage], facts: list[Fact], rng: rando
     asked = [facts.pop() for _ in range(several)]
     phrases = [f"the {fact.label} of {fact.subject}" for fact in asked]
     question = f"What is {phrases[0]}?" if several == 1 else f"State {'; '.join(phrases)}."
+    if several == 1 and rng.random() < 0.3:
+        said = ircot.target(f"{canonical(asked[0])} In short, it is: {asked[0].object}.")
+        return Turn("look-up", f"What is {phrases[0]}, in short?", said, (asked[0].object,))
     said = "".join(ircot.target(canonical(fact)) for fact in asked)
     return Turn("look-up", question, said, tuple(fact.object for fact in asked))
 
@@ -148,9 +151,9 @@ def _with_short(turn: Turn, rng: random.Random) -> list[Turn]:
     """A look-up, and sometimes a turn that repeats the first or the last thing it found."""
     if turn.task != "look-up" or rng.random() >= SHORTENING:
         return [turn]
-    first = rng.random() < 0.3
-    said = turn.found[0 if first else -1]
-    return [turn, Turn("shorten", f"Say only the {'first' if first else 'last'}.", ircot.target(f"It is {said}."))]
+    which, said = ("first", turn.found[0]) if rng.random() < 0.3 else ("last", turn.found[-1])
+    colon = rng.choice(("", ":"))
+    return [turn, Turn("shorten", f"Say only the {which}{colon}.", ircot.target(f"It is{colon} {said}."))]
 
 
 def _copy(shelf: Shelf, rng: random.Random) -> Turn:
