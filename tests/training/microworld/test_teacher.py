@@ -11,7 +11,7 @@ from steper_agent.records import Passage, Question, Trajectory
 from steper_agent.retrieval import build_index, open_index
 from training.microworld.language import Fact, canonical, conclusions_in, missing
 from training.microworld.questions import follow, make_questions, understand
-from training.microworld.teacher import UNKNOWN, SymbolicTeacher, reply
+from training.microworld.teacher import LEADS, UNKNOWN, SymbolicTeacher, reply
 from training.microworld.world import World, make_world
 
 
@@ -146,5 +146,16 @@ def test_a_passage_cannot_put_words_into_the_question(world: World, questions: l
 
 async def test_called_without_blocking_it_says_the_same(world: World, questions: list[Question]) -> None:
     messages = ircot.reason(questions[0].text, supports(world, questions[0]), [], continues=True)
-    teacher = SymbolicTeacher()
+    teacher = SymbolicTeacher(leads=("",))
     assert (await teacher.ainvoke(messages)).text == teacher.invoke(messages).text == reply(messages)
+
+
+def test_its_wording_varies_with_the_prompt_and_only_with_it(world: World, questions: list[Question]) -> None:
+    teacher, found = SymbolicTeacher(), set()
+    for question in questions:
+        messages = ircot.reason(question.text, supports(world, question), [], continues=True)
+        said = str(teacher.invoke(messages).text)
+        assert said == teacher.invoke(messages).text
+        assert said.endswith(reply(messages))
+        found.add(said.removesuffix(reply(messages)))
+    assert found == set(LEADS)
