@@ -57,7 +57,8 @@ async def recorded(
 
     try:
         return write(await asyncio.wait_for(act(), context.timeout))
-    except BaseException as bad:  # A cancelled node is journalled and gives its lease back like a failed one; all is raised again.
+    except BaseException as bad:
+        # A cancelled node is journalled and gives its lease back like a failed one; whatever it was is raised again.
         timed_out = isinstance(bad, TimeoutError)
         write(Done("", outcome="timeout" if timed_out else "error", note=f"{type(bad).__name__}: {bad}"))
         if isinstance(context.model, ModelSlot):

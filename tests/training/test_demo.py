@@ -66,8 +66,11 @@ def test_it_is_told_in_plain_words(report: DemoReport, config: DemoConfig, told:
 
 
 def test_a_demo_killed_before_its_report_repeats_nothing(report: DemoReport, config: DemoConfig) -> None:
+    journals = {path: path.read_bytes() for path in config.out.rglob("journal.jsonl")}
+    assert len(journals) == 4
     (config.out / "report.json").unlink()
     again = demo(config, Console(file=io.StringIO()))
     assert [again.teacher.em, again.base.em, again.student.em] == [report.teacher.em, report.base.em, report.student.em]
     assert again.recipe == report.recipe
     assert again.loss == report.loss
+    assert journals == {path: path.read_bytes() for path in config.out.rglob("journal.jsonl")}

@@ -47,7 +47,7 @@ PASSAGE_WEIGHT, PASSAGE_SHARE = 0.3, 0.3
 """Loss weight of tokens that are not answers, and the random share of them that is scored at all: logits of a whole
 row cost more than the blocks do."""
 MUON_RATE, ADAM_RATE = 4e-3, 1e-3
-"""Ten times these and nothing beyond copying is ever learned."""
+"""At a Muon rate of 0.02 a probe of four minutes learned to copy and nothing else; at 0.006 one of two minutes looked facts up."""
 
 
 class Rows(NamedTuple):
