@@ -14,7 +14,7 @@ setup: $(READY)  ## install the project with everything for training and develop
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[train,langchain,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,langchain,serve,checkpoints,dev]'
 	touch $(READY)
 
 demo: $(READY)  ## the whole loop on the micro-world, told as it runs (about six minutes on two cores)

@@ -11,28 +11,63 @@ from functools import cache
 from typing import Any, TypeVar
 
 from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import set_config_context
 from langgraph.runtime import Runtime, get_runtime
 
 from graphs.state import Context, QAState
+from steper_agent.errors import ConfigError
 
 T = TypeVar("T")
 AsyncNode = Callable[[QAState, Runtime[Context], RunnableConfig], Coroutine[Any, Any, dict[str, Any]]]
 
 
 class Both(Runnable[QAState, dict[str, Any]]):
-    """A node that serves `invoke` and `ainvoke` alike."""
+    """A node that serves `invoke` and `ainvoke` alike, with the context of the call or else the one bound to the graph."""
 
-    def __init__(self, node: AsyncNode) -> None:
+    def __init__(self, node: AsyncNode, bound: Context | None = None) -> None:
         self.node = node
         self.name = node.__name__
+        self.bound = bound
 
     def invoke(self, input: QAState, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
         del kwargs
-        return run_blocking(self.node(input, get_runtime(Context), config or {}))
+        return run_blocking(self.node(input, runtime_with(self.bound), config or {}))
 
     async def ainvoke(self, input: QAState, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
         del kwargs
-        return await self.node(input, get_runtime(Context), config or {})
+        return await self.node(input, runtime_with(self.bound), config or {})
+
+
+class Route(Runnable[QAState, str]):
+    """A choice of the next node. LangGraph hands a plain function to a thread, which costs as much as a whole node."""
+
+    def __init__(self, choose: Callable[[QAState, Context], str], bound: Context | None = None) -> None:
+        self.choose = choose
+        self.name = choose.__name__
+        self.bound = bound
+
+    def invoke(self, input: QAState, config: RunnableConfig | None = None, **kwargs: Any) -> str:
+        del kwargs
+        with set_config_context(config or {}) as here:
+            return here.run(lambda: self.choose(input, runtime_with(self.bound).context))
+
+    async def ainvoke(self, input: QAState, config: RunnableConfig | None = None, **kwargs: Any) -> str:
+        return self.invoke(input, config, **kwargs)
+
+
+def runtime_with(bound: Context | None) -> Runtime[Context]:
+    """The call's runtime. Inside another graph its context may be that graph's own, which is nothing to us.
+
+    Raises:
+        ConfigError: there is no context, neither bound nor given.
+    """
+    runtime = get_runtime(Context)
+    if isinstance(runtime.context, Context):
+        return runtime
+    if bound is None:
+        raise ConfigError("the graph has no context: no model and no retriever", where="build_graph",
+                          fix="build_graph(Context(model, retriever)), or invoke(…, context=Context(model, retriever))")
+    return runtime.override(context=bound)
 
 
 def run_blocking(work: Coroutine[Any, Any, T]) -> T:

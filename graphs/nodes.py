@@ -1,4 +1,4 @@
-"""The four verbs of a run. Each reads the state, uses the context, and returns what changed."""
+"""The verbs of a run. Each reads the state, uses the context, and returns what changed."""
 
 from __future__ import annotations
 
@@ -6,133 +6,157 @@ import time
 import uuid
 from typing import Any
 
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
+from langgraph.types import interrupt
 
+from graphs.asking import ask, continues, leased, prompt_of, show, tools_of
+from graphs.conversation import rewritten
+from graphs.evidence import evidence_of
 from graphs.recording import Done, fields_of, recorded
-from graphs.state import Context, QAState, StepState, passages_of, rationale_of
+from graphs.searching import look_up
+from graphs.state import Context, QAState, StepState, call_of, call_state, chain_of
 from graphs.strategies import strategy_named
+from graphs.strategies.strategy import SEARCH, Turn, query_of, search
+from graphs.strategies.tool_calling import repair
 from steper_agent.models.slot import ModelSlot
 from steper_agent.records import Finished, Question
-from steper_agent.retrieval.foreign import search
+
+
+async def begin(state: QAState, runtime: Runtime[Context], config: RunnableConfig) -> dict[str, Any]:
+    """Open the run: forget the thread's last one, lease a model, and let a follow-up question stand alone."""
+    is_new = state.get("run") and state.get("run") != state.get("closed")
+    run = state["run"] if is_new else uuid.uuid4().hex
+    opened: QAState = {
+        "question": state["question"], "asked": state["question"], "run": run, "model": "", "started": time.time(),
+        "opening": "", "asks": [], "passages": [], "steps": [], "answer": "", "stop": "", "evidence": [], "supported": False,
+    }  # fmt: skip
+    version, model = leased(opened, runtime.context)
+    opened["model"] = version
+    if state.get("history"):
+        opened["question"] = await rewritten({**state, **opened}, model, runtime, config)
+        runtime.stream_writer({"event": "question", "question": opened["question"]})
+    return {**opened}
 
 
 async def form_query(state: QAState, runtime: Runtime[Context], config: RunnableConfig) -> dict[str, Any]:
-    """Open the next step with its query; the first one also opens the run and leases a model."""
+    """Open the next step with what the last turn asks for, and with the question where it asks for nothing."""
     del config
-    context = runtime.context
-    opened = _open(state, context)
-    steps = state.get("steps", [])
-    query = strategy_named(context.strategy).query(state["question"], rationale_of(state))
+    steps, asks = state["steps"], state["asks"] or [call_state(search(state["question"]))]
+    query = query_of([call_of(call) for call in asks])
 
     async def act() -> Done:
         return Done(query)
 
-    await recorded(runtime, opened, "form_query", len(steps) + 1, state["question"], act)
+    await recorded(runtime, state, "form_query", len(steps) + 1, state["question"], act, given=asks)
     runtime.stream_writer({"event": "query", "step": len(steps) + 1, "query": query})
-    return {**opened, "steps": [*steps, StepState(query=query, hits=[], rationale="")]}
+    calls = asks if strategy_named(runtime.context.strategy).TOOLS else []
+    return {"asks": [], "steps": [*steps, StepState(query=query, hits=[], rationale="", calls=calls)]}
 
 
 async def retrieve(state: QAState, runtime: Runtime[Context], config: RunnableConfig) -> dict[str, Any]:
-    """Search with the step's query and append what has not been seen."""
-    del config
-    context, step = runtime.context, state["steps"][-1]
-    seen = {passage["id"] for passage in state.get("passages", [])}
+    """Look up what the step asks for and append what has not been seen."""
+    context, number, step = runtime.context, len(state["steps"]), state["steps"][-1]
+    if context.approve:
+        step = _approved(step, number)
+    calls = [call_of(call) for call in step["calls"]] or [search(step["query"])]
+    seen = {passage["id"] for passage in state["passages"]}
 
     async def act() -> Done:
-        found = await search(context.retriever, step["query"], context.k)
-        new = tuple(hit for hit in found if hit.passage.id not in seen)
-        return Done("", hits=new, parameters={"k": context.k}, outcome="ok" if found else "empty_retrieval")
+        made, new, count = await look_up(calls, seen, context, config)
+        searched = any(call.tool == SEARCH for call in calls)
+        return Done("", hits=tuple(new), calls=tuple(made) if step["calls"] else (), parameters={"k": context.k},
+                    outcome="empty_retrieval" if searched and not count else "ok")
 
-    done = await recorded(runtime, state, "retrieve", len(state["steps"]), step["query"], act, given=sorted(seen))
-    hits = [{"id": hit.passage.id, "score": hit.score} for hit in done.hits]
+    given = [sorted(seen), [call.model_dump() for call in calls]]
+    done = await recorded(runtime, state, "retrieve", number, step["query"], act, given=given)
     shown = [{**hit.passage.model_dump(), "score": hit.score} for hit in done.hits]
-    runtime.stream_writer({"event": "hits", "step": len(state["steps"]), "hits": shown})
-    passages = [*state.get("passages", []), *(hit.passage.model_dump() for hit in done.hits)]
-    return {"passages": passages, "steps": [*state["steps"][:-1], {**step, "hits": hits}]}
+    runtime.stream_writer({"event": "hits", "step": number, "hits": shown})
+    read = {**step, "hits": [{"id": hit.passage.id, "score": hit.score} for hit in done.hits],
+            "calls": [call_state(call) for call in done.calls]}
+    passages = [*state["passages"], *(hit.passage.model_dump() for hit in done.hits)]
+    return {"passages": passages, "steps": [*state["steps"][:-1], read]}
 
 
 async def reason(state: QAState, runtime: Runtime[Context], config: RunnableConfig) -> dict[str, Any]:
-    """Ask the model for the next line of reasoning and read it."""
-    strategy, number = strategy_named(runtime.context.strategy), len(state["steps"])
-    model = _model(state, runtime.context)
-    messages = strategy.reason(
-        state["question"], passages_of(state), rationale_of(state), continues=_continues(model)
-    )
+    """Ask the model for its next turn and read it; before the first search that turn only says what to look up."""
+    context, number = runtime.context, len(state["steps"])
+    strategy, tools = strategy_named(context.strategy), tools_of(context)
+    version, model = leased(state, context)
+    body = strategy.reason(chain_of(state), continues=continues(model))
+    messages = prompt_of(strategy, body, context.exemplars)
 
     async def act() -> Done:
-        reply = await model.ainvoke(messages, config, stop=list(strategy.STOP))
-        line = strategy.read(reply.text).rationale
-        return Done(line, outcome="ok" if line else "parse_error", **fields_of(reply))
+        reply = await ask(model, messages, strategy, tools, config)
+        turn, note = strategy.read(reply, tools), ""
+        if turn.fault and strategy.TOOLS:
+            note = f"repaired: {turn.fault}"
+            reply = await ask(model, [*messages, *repair(reply, turn.fault)], strategy, tools, config)
+            turn = strategy.read(reply, tools)
+        if turn.fault:
+            turn, note = Turn(turn.rationale, calls=(search(state["question"]),), fault=turn.fault), turn.fault
+        return Done(turn.rationale, calls=turn.calls, answer=turn.answer, note=note,
+                    outcome="parse_error" if turn.fault else "ok", **fields_of(reply))
 
-    done = await recorded(runtime, state, "reason", number, _show(messages), act)
-    reading = strategy.read(done.output)
-    runtime.stream_writer({"event": "rationale", "step": number, "rationale": reading.rationale})
-    steps = [*state["steps"][:-1], {**state["steps"][-1], "rationale": reading.rationale}]
-    return {"steps": steps, **({"answer": reading.answer, "stop": "answered"} if reading.answer else {})}
+    done = await recorded(runtime, state, "reason", number, show(messages), act, given=tools)
+    runtime.stream_writer({"event": "rationale", "step": number, "rationale": done.output, "outcome": done.outcome})
+    told: dict[str, Any] = {"model": version, "asks": [call_state(call) for call in done.calls]}
+    if number:
+        told["steps"] = [*state["steps"][:-1], {**state["steps"][-1], "rationale": done.output}]
+    else:
+        told["opening"] = done.output
+    return {**told, **({"answer": done.answer, "stop": "answered"} if done.answer else {})}
 
 
 async def answer(state: QAState, runtime: Runtime[Context], config: RunnableConfig) -> dict[str, Any]:
-    """Close the run: with the chain's own answer, or, its budget spent, by asking for one."""
+    """Close the run: with the chain's own answer, or, where it has none, by asking for one."""
     context, number = runtime.context, len(state["steps"])
-    strategy, stop = strategy_named(context.strategy), state.get("stop", "budget")
-    text = state.get("answer", "")
-    if stop == "budget":
-        model = _model(state, context)
-        messages = strategy.answer(
-            state["question"], passages_of(state), rationale_of(state), continues=_continues(model)
-        )
+    strategy, text = strategy_named(context.strategy), state["answer"]
+    # A strategy that never searches has spent nothing: asking is all it does.
+    stop = state["stop"] or ("budget" if strategy.MOST_STEPS != 0 else "answered")
+    version = state["model"]
+    if not text:
+        version, model = leased(state, context)
+        body = strategy.answer(chain_of(state), continues=continues(model))
+        messages, tools = prompt_of(strategy, body, context.exemplars), tools_of(context)
 
         async def act() -> Done:
-            reply = await model.ainvoke(messages, config, stop=list(strategy.STOP))
-            said = strategy.read_answer(reply.text)
+            reply = await ask(model, messages, strategy, tools, config)
+            said = strategy.read_answer(reply)
             return Done(said, outcome="ok" if said else "parse_error", **fields_of(reply))
 
-        text = (await recorded(runtime, state, "answer", number, _show(messages), act)).output
-    _close(state, context, text, stop)
-    runtime.stream_writer({"event": "answer", "step": number, "answer": text, "stop": stop})
-    return {"answer": text, "stop": stop}
+        text = (await recorded(runtime, state, "answer", number, show(messages), act, given=tools)).output
+    evidence, supported = evidence_of(chain_of({**state, "answer": text}))
+    _close({**state, "model": version}, context, text, stop)
+    runtime.stream_writer({"event": "answer", "step": number, "answer": text, "stop": stop, "supported": supported})
+    said = [{"role": "user", "content": state["asked"]}, {"role": "assistant", "content": text}]
+    return {"answer": text, "stop": stop, "model": version, "evidence": evidence, "supported": supported,
+            "closed": state["run"], "history": [*state.get("history", []), *said]}
 
 
-def is_open(state: QAState, runtime: Runtime[Context]) -> str:
-    """After `reason`: on to the next query, or to the answer."""
-    spent = len(state["steps"]) >= runtime.context.steps
-    return "answer" if state.get("answer") or spent else "form_query"
+def after_begin(state: QAState, context: Context) -> str:
+    """To the first query; to the model where it speaks first; straight to the answer where nothing is ever searched."""
+    del state
+    strategy = strategy_named(context.strategy)
+    if strategy.MOST_STEPS == 0:
+        return "answer"
+    return "reason" if strategy.OPENS else "form_query"
 
 
-def _open(state: QAState, context: Context) -> QAState:
-    """Run id, model version and start time; a resumed run keeps those it has."""
-    run = state.get("run") or uuid.uuid4().hex
-    version = state.get("model", "")
-    if isinstance(context.model, ModelSlot):
-        version = context.model.lease(run, version or None)
-    elif not version:
-        version = version_of(context.model)
-    return {"question": state["question"], "run": run, "model": version, "started": state.get("started", time.time())}
+def after_reason(state: QAState, context: Context) -> str:
+    """On to the next query, or to the answer: there is one, or the budget is spent."""
+    most = strategy_named(context.strategy).MOST_STEPS
+    budget = context.steps if most is None else min(most, context.steps)
+    return "answer" if state["answer"] or len(state["steps"]) >= budget else "form_query"
 
 
-def version_of(model: BaseChatModel) -> str:
-    """What the model calls itself."""
-    for name in ("version", "model_name", "model"):
-        if isinstance(value := getattr(model, name, None), str) and value:
-            return value
-    return type(model).__name__
-
-
-def _model(state: QAState, context: Context) -> BaseChatModel:
-    return context.model.model(state["model"]) if isinstance(context.model, ModelSlot) else context.model
-
-
-def _continues(model: BaseChatModel) -> bool:
-    return bool(getattr(model, "continues_final_message", False))
-
-
-def _show(messages: list[BaseMessage]) -> str:
-    """A prompt as one text, for the journal."""
-    ends = "" if isinstance(messages[-1], AIMessage) else "\n<ai>"
-    return "\n".join(f"<{message.type}>\n{message.text}" for message in messages) + ends
+def _approved(step: StepState, number: int) -> StepState:
+    """The step as a person lets it pass: as it is, or with a query of theirs."""
+    said = interrupt({"step": number, "query": step["query"]})
+    if not isinstance(said, str) or not said.strip():
+        return step
+    calls = [call_state(search(said))] if step["calls"] else []
+    return {**step, "query": said, "calls": calls}
 
 
 def _close(state: QAState, context: Context, text: str, stop: str) -> None:
@@ -140,7 +164,13 @@ def _close(state: QAState, context: Context, text: str, stop: str) -> None:
         context.model.release(state["run"])
     if context.journal is None:
         return
-    about = {"id": state["run"], **state.get("about", {}), "text": state["question"]}
-    end = {"run": state["run"], "question": Question.model_validate(about), "strategy": context.strategy, "answer": text,
+    end = {"run": state["run"], "question": question_of(state).model_dump(), "strategy": context.strategy, "answer": text,
            "stop": stop, "model": state["model"], "recipe": context.recipe, "seconds": time.time() - state["started"]}
     context.journal.append(Finished.model_validate(end))
+
+
+def question_of(state: QAState) -> Question:
+    """The question's record: the caller's own where it is about this question, with the text the run answered."""
+    about = state.get("about", {})
+    own = about if about.get("text", state["asked"]) == state["asked"] else {}
+    return Question.model_validate({"id": state["run"], **own, "text": state["question"]})

@@ -14,7 +14,7 @@ from langgraph.runtime import Runtime
 from graphs.state import Context, QAState
 from steper_agent.durable import digest
 from steper_agent.models.slot import ModelSlot
-from steper_agent.records import Hit, Node, NodeRecord, Outcome, Usage
+from steper_agent.records import Call, Hit, Node, NodeRecord, Outcome, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class Done:
 
     output: str
     hits: tuple[Hit, ...] = ()
+    calls: tuple[Call, ...] = ()
+    answer: str = ""
     prompt_ids: tuple[int, ...] = ()
     output_ids: tuple[int, ...] = ()
     parameters: dict[str, Any] = field(default_factory=dict)

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import cast
 
+from graphs.asking import prompt_of, tools_of, version_of
 from graphs.bridge import run_blocking
-from graphs.nodes import version_of
-from graphs.state import Context, QAState, passages_of
+from graphs.nodes import question_of
+from graphs.state import Context, QAState, chain_of
 from graphs.stepwise import StepwiseGraph, build_graph
 from graphs.strategies import strategy_named
+from graphs.strategies.strategy import Chain, search
 from steper_agent.durable import digest
 from steper_agent.errors import StepERError
 from steper_agent.models.slot import ModelSlot
@@ -76,25 +78,23 @@ async def _answer(graph: StepwiseGraph, question: Question, context: Context) ->
 
 def trajectory_of(state: QAState, context: Context) -> Trajectory:
     """The record of a finished state."""
-    passages = {passage.id: passage for passage in passages_of(state)}
-    steps = tuple(
-        Step(query=step["query"], rationale=step["rationale"],
-             hits=tuple(Hit(passage=passages[hit["id"]], score=hit["score"]) for hit in step["hits"]))
-        for step in state["steps"]
-    )  # fmt: skip
-    about = {"id": state["run"], **state.get("about", {}), "text": state["question"]}
-    return Trajectory.model_validate({
-        "question": about, "strategy": context.strategy, "steps": steps, "answer": state["answer"],
-        "stop": state["stop"], "model": state["model"], "recipe": context.recipe,
-    })  # fmt: skip
+    return Trajectory(
+        question=question_of(state), strategy=context.strategy, opening=state["opening"], steps=chain_of(state).steps,
+        answer=state["answer"], stop=state["stop"], model=state["model"], recipe=context.recipe,
+    )
 
 
 def recipe_of(context: Context, index_digest: str) -> dict[str, object]:
     """Everything that shapes a run but the model's weights; two evaluations compare only if these are equal."""
     strategy = strategy_named(context.strategy)
-    golden = [Passage(id="p", title="T", text="t")], ["r"]
-    prompts = [m.text for how in (strategy.reason, strategy.answer) for c in (True, False) for m in how("q", *golden, continues=c)]
-    return {"strategy": context.strategy, "prompts": digest(prompts), "k": context.k, "steps": context.steps, "index": index_digest}
+    hit = Hit(passage=Passage(id="p", title="T", text="t"), score=0.0)
+    golden = Chain("q", "o", (Step(query="u", hits=(hit,), rationale="r"), Step(query="v", hits=(), rationale="")), (search("w"),))
+    prompts = [
+        [message.model_dump() for message in prompt_of(strategy, how(golden, continues=continues), context.exemplars)]
+        for how in (strategy.reason, strategy.answer) for continues in (True, False)
+    ]  # fmt: skip
+    return {"strategy": context.strategy, "prompts": digest([prompts, tools_of(context)]), "k": context.k,
+            "steps": context.steps, "index": index_digest}
 
 
 def model_version(context: Context) -> str:

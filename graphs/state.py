@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NotRequired, Required, TypedDict
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NotRequired, Required
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.retrievers import BaseRetriever
+from langchain_core.tools import BaseTool
+from langgraph.cache.base import BaseCache
+from typing_extensions import TypedDict  # Of Python's own, pydantic makes a schema only from 3.12 on.
 
+from graphs.strategies.strategy import Chain
 from steper_agent.journal import Journal
 from steper_agent.models.slot import ModelSlot
-from steper_agent.records import Passage
+from steper_agent.records import Call, Hit, Passage, Step
+
+
+class CallState(TypedDict):
+    tool: str
+    arguments: dict[str, Any]
+    passage_ids: list[str]
+    result: str
 
 
 class StepState(TypedDict):
@@ -19,37 +31,69 @@ class StepState(TypedDict):
     """`id` and `score` of the passages this step added, best first; their text stands once, in `passages`."""
     rationale: str
     """Empty until the step has reasoned."""
+    calls: list[CallState]
+    """Empty where the strategy makes no tool calls."""
+
+
+class EvidenceState(TypedDict):
+    step: int
+    query: str
+    rationale: str
+    passages: list[dict[str, Any]]
+    """`id`, `title` and `score` of the passages the rationale rests on."""
+
+
+class TurnState(TypedDict):
+    role: str
+    """`user` or `assistant`."""
+    content: str
 
 
 class QAState(TypedDict, total=False):
     """One question's life. Only `question` must be given; nodes return what changed."""
 
     question: Required[str]
+    """Standing alone, once the run has begun."""
+    asked: str
+    """As the person put it."""
+    history: list[TurnState]
+    """The conversation before this question; a thread with a checkpointer keeps it by itself."""
     about: NotRequired[dict[str, Any]]
     """The question's record where the caller has one (id, gold answers, supports). No model ever sees it."""
     run: str
     """Id of the run in the journal."""
+    closed: str
+    """Id of the run that ended last in this thread."""
     model: str
     """Version of the model this run leased; it keeps it to its end."""
     started: float
     """Seconds since the epoch."""
+    opening: str
+    """What the model said before the first search."""
+    asks: list[CallState]
+    """What the last turn asks for."""
     passages: list[dict[str, str]]
     """Every passage so far, in the order found; only ever appended to."""
     steps: list[StepState]
     """Finished steps, and the one in progress at the end."""
     answer: str
     stop: str
+    evidence: list[EvidenceState]
+    """For every step, what its rationale rests on."""
+    supported: bool
+    """Whether a passage that was read states the answer, or the steps it rests on."""
 
 
 class Input(TypedDict, total=False):
     question: Required[str]
+    history: list[TurnState]
     about: dict[str, Any]
     run: str
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The tools and limits of a run, given as LangGraph's runtime context."""
+    """The tools and limits of a run, given as LangGraph's runtime context or bound with `build_graph(context)`."""
 
     model: BaseChatModel | ModelSlot
     retriever: BaseRetriever
@@ -63,12 +107,42 @@ class Context:
     """Digest of the recipe, written into the journal."""
     timeout: float | None = None
     """Seconds a model call or a search may take; None waits for ever."""
+    exemplars: tuple[Chain, ...] = ()
+    """Worked examples shown before the question, from `read_exemplars`."""
+    tools: tuple[BaseTool, ...] = ()
+    """Offered beside `search` where the strategy makes tool calls."""
+    approve: bool = False
+    """Interrupt before every retrieval; resume with True, or with the query to use instead. Needs a checkpointer."""
+    history_tokens: int = 1000
+    """Most tokens of conversation a follow-up question is rewritten from; the oldest turns give way."""
+    cache: BaseCache[Any] | None = field(default=None, repr=False)
+    """Keeps what searches found, by index, query and k."""
 
 
-def passages_of(state: QAState) -> list[Passage]:
-    return [Passage(**passage) for passage in state.get("passages", [])]
+def chain_of(state: QAState) -> Chain:
+    """What the run knows, as strategies take it. The state is our own, so nothing in it is checked again."""
+    texts = {passage["id"]: (passage["title"], passage["text"]) for passage in state.get("passages", [])}
+    steps = tuple(
+        Step.model_construct(
+            query=step["query"], rationale=step["rationale"],
+            hits=tuple(_hit(hit["id"], *texts[hit["id"]], hit["score"]) for hit in step["hits"]),
+            calls=tuple(call_of(call) for call in step["calls"]),
+        )
+        for step in state.get("steps", [])
+    )  # fmt: skip
+    return Chain(state["question"], state.get("opening", ""), steps, answer=state.get("answer", ""))
 
 
-def rationale_of(state: QAState) -> list[str]:
-    """The lines of reasoning so far."""
-    return [step["rationale"] for step in state.get("steps", []) if step["rationale"]]
+@lru_cache(maxsize=4096)
+def _hit(id: str, title: str, text: str, score: float) -> Hit:
+    """Kept, because a run's every node asks for the hits of all steps before it."""
+    return Hit.model_construct(passage=Passage.model_construct(id=id, title=title, text=text), score=score)
+
+
+def call_of(call: CallState) -> Call:
+    return Call.model_construct(tool=call["tool"], arguments=call["arguments"], passage_ids=tuple(call["passage_ids"]),
+                                result=call["result"])
+
+
+def call_state(call: Call) -> CallState:
+    return CallState(tool=call.tool, arguments=call.arguments, passage_ids=list(call.passage_ids), result=call.result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -16,17 +17,22 @@ from steper_agent.errors import JournalError
 from steper_agent.records import Finished, NodeRecord, Step, Trajectory
 
 Line = Annotated[NodeRecord | Finished, Field(discriminator="line")]
+SYNC_EVERY = 1.0
+"""Seconds; waiting for the disk after every run would cost several times what the rest of a short run does."""
+
 _LINE: TypeAdapter[NodeRecord | Finished] = TypeAdapter(Line)
 
 
 class Journal:
-    """One writer, many readers. A line is on its way to the disk before `append` returns, so `kill -9` loses at most
-    the line being written; a half-written last line is cut off when the journal is opened again."""
+    """One writer, many readers. A line is with the operating system before `append` returns, so `kill -9` loses at most
+    the line being written, and a power cut about a second; a half-written last line is cut off when the journal is opened
+    again."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._lock = threading.Lock()
+        self._synced = 0.0
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -59,8 +65,9 @@ class Journal:
                 os.lseek(self._file, whole, os.SEEK_SET)
                 raise
             self._remember(record)
-            if isinstance(record, Finished):
+            if isinstance(record, Finished) and time.monotonic() - self._synced > SYNC_EVERY:
                 os.fsync(self._file)
+                self._synced = time.monotonic()
 
     def recall(self, run: str, key: str) -> NodeRecord | None:
         """The node of an unfinished run that already did exactly this work, if any."""
@@ -70,6 +77,7 @@ class Journal:
         """Let others write; a second call does nothing."""
         with self._lock:
             if self._file >= 0:
+                os.fsync(self._file)
                 os.close(self._file)
             self._file = -1
 
@@ -136,9 +144,10 @@ def assemble(end: Finished, nodes: list[NodeRecord]) -> Trajectory:
     fail; a strategy without a search leaves steps without hits."""
     last = {(node.node, node.step): node for node in nodes if node.outcome not in ("error", "timeout")}
     steps = []
-    for number in sorted(step for name, step in last if name == "reason"):
+    for number in sorted(step for name, step in last if name == "reason" and step > 0):
         query, found = last.get(("form_query", number)), last.get(("retrieve", number))
         steps.append(Step(query=query.output if query else "", hits=found.hits if found else (),
-                          rationale=last["reason", number].output))
-    return Trajectory(question=end.question, strategy=end.strategy, steps=tuple(steps), answer=end.answer,
-                      stop=end.stop, model=end.model, recipe=end.recipe)
+                          rationale=last["reason", number].output, calls=found.calls if found else ()))
+    opening = last.get(("reason", 0))
+    return Trajectory(question=end.question, strategy=end.strategy, opening=opening.output if opening else "",
+                      steps=tuple(steps), answer=end.answer, stop=end.stop, model=end.model, recipe=end.recipe)

@@ -11,7 +11,7 @@ Kind = Literal["initialization", "expansion", "aggregation"]
 
 KINDS: tuple[Kind, ...] = ("initialization", "expansion", "aggregation")
 
-Node = Literal["form_query", "retrieve", "reason", "answer"]
+Node = Literal["begin", "form_query", "retrieve", "reason", "answer"]
 
 Outcome = Literal["ok", "parse_error", "timeout", "empty_retrieval", "error"]
 """How a node ended. Everything but `ok` is data too: a failed node is recorded, never stored as an answer."""
@@ -49,17 +49,34 @@ class Question(Record):
     """Whatever the source says besides: hops, type, split. Plain JSON."""
 
 
+class Call(Record):
+    """A tool call of the model's turn and, once it was made, what came back."""
+
+    tool: str
+    """`search`, or the name of a tool the caller passed."""
+    arguments: dict[str, Any]
+    passage_ids: tuple[str, ...] = ()
+    """Of a search: the passages it added, best first."""
+    result: str = ""
+    """Of any other tool: what it returned, as text."""
+
+
 class Step(Record):
     query: str
+    """Several searches side by side are joined by `; `."""
     hits: tuple[Hit, ...]
     """Only the passages this step added, best first; a passage seen in an earlier step is not repeated."""
     rationale: str
     """One line of reasoning, without its line end."""
+    calls: tuple[Call, ...] = ()
+    """The tool calls that opened the step, where the strategy makes them; elsewhere a step is one search."""
 
 
 class Trajectory(Record):
     question: Question
     strategy: str
+    opening: str = ""
+    """What the model said before the first search, in strategies that let it speak first."""
     steps: tuple[Step, ...]
     answer: str
     stop: Stop
@@ -82,14 +99,18 @@ class NodeRecord(Record):
     question_id: str
     node: Node
     step: int
-    """Counted from 1."""
+    """Counted from 1; what comes before the first search is step 0."""
     key: str
     """Digest of what the node was given; equal keys mean equal work, so a resumed run recalls instead of repeating."""
     input: str
     """The prompt, as text, or the query."""
     output: str
-    """What the node made of it: query, rationale or answer; empty for `retrieve`."""
+    """What the node made of it: question, query, rationale or answer; empty for `retrieve`."""
     hits: tuple[Hit, ...] = ()
+    calls: tuple[Call, ...] = ()
+    """Of `reason`: what the turn asks for next. Of `retrieve`: the tool calls made, with their results."""
+    answer: str = ""
+    """Of `reason`: the answer, if the turn concludes."""
     prompt_ids: tuple[int, ...] = ()
     """Token ids sent to the model, where we hold its tokenizer."""
     output_ids: tuple[int, ...] = ()

@@ -30,6 +30,7 @@ LIGHT = {
     "steper_agent.prompts": HEAVY,
     "steper_agent.retrieval": HEAVY | {"langchain_core", "numpy"},
     "graphs": HEAVY,
+    "graphs.serving.app": HEAVY | {"fastapi"},
     "training.evaluate": HEAVY,
     "training.metrics": HEAVY,
 }

@@ -1,14 +1,19 @@
-"""Smallest models that are real in every other respect: a random Llama with a byte-level BPE, a random LoRA adapter."""
+"""Smallest models that are real in every other respect: a random Llama with a byte-level BPE, a random LoRA adapter, and
+an engine that writes what a test tells it, for what no random model would write."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from steper_agent.models.decoding import Row
+from steper_agent.models.engine import Engine
 from steper_agent.records import StudentCard
 from steper_agent.students.fingerprint import base_fingerprint
 from steper_agent.students.student import save_student
@@ -76,3 +81,24 @@ def tiny_card(base: Path, form: str = "adapter") -> StudentCard:
         "name": "", "content": "", "base": base_fingerprint(base), "form": form, "target": "cumulative",
         "view": "stepwise", "data": "none", "sigma": {}, "weighting": "uniform", "parameters": 1, "created_by": "test",
     })  # fmt: skip
+
+
+class ScriptedEngine(Engine):
+    """Writes what `says` makes of a prompt, token by token; where that is None, the model writes. Queue, decoding, stop
+    strings and limits are the real ones."""
+
+    def __init__(self, path: str | Path, says: Callable[[str], str | None], **settings: Any) -> None:
+        self._says = says
+        super().__init__(path, **settings)
+
+    def _run(self, rows: list[Row]) -> None:
+        unscripted = [row for row in rows if not self._write(row)]
+        if unscripted:
+            super()._run(unscripted)
+
+    def _write(self, row: Row) -> bool:
+        text = self._says(self.tokenizer.decode(row.ticket.request.prompt))
+        if text is not None:
+            for token in [*self.tokenizer.encode(text, add_special_tokens=False), self.tokenizer.eos_token_id]:
+                row.take(token)
+        return text is not None

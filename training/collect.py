@@ -14,12 +14,15 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from langchain_core.language_models import BaseChatModel
 from pydantic import Field
 
 from graphs.run import Context, answer_all, recipe_of
+from graphs.strategies import strategy_named
+from graphs.strategies.exemplars import read_exemplars
 from steper_agent.config import Config, command_line
 from steper_agent.durable import digest, write_atomic
 from steper_agent.errors import ConfigError, DataError
@@ -43,7 +46,8 @@ class CollectConfig(Config):
     replay: Path | None = Field(None, description="JSONL of existing chains to replay instead of a teacher model")
     teacher: str = Field("symbolic", description="model spec: symbolic, local:PATH, openai:NAME, …")
     where: tuple[str, ...] = Field((), description="KEY=VALUE pairs a question's fields must match, e.g. dataset=hotpotqa")
-    strategy: str = Field("ircot", description="how to reason in steps")
+    strategy: str = Field("ircot", description="how to reason in steps: ircot, self_ask, tool_calling, single_step, direct")
+    exemplars: Path | None = Field(None, description="JSONL of worked examples the teacher is shown before each question")
     k: int = Field(4, gt=0, description="passages a search returns")
     steps: int = Field(5, gt=0, description="step budget; a replay is given as many as its longest chain")
     limit: int = Field(0, ge=0, description="ask only the first so many questions; 0 asks all")
@@ -94,7 +98,8 @@ def _run(
     on_progress: Callable[[int, int], None] | None,
 ) -> Collected:  # fmt: skip
     start = time.perf_counter()
-    bare = Context(model=teacher, retriever=index, strategy=config.strategy, k=config.k, steps=steps)
+    exemplars = read_exemplars(config.exemplars, strategy_named(config.strategy)) if config.exemplars else ()
+    bare = Context(model=teacher, retriever=index, strategy=config.strategy, k=config.k, steps=steps, exemplars=exemplars)
     recipe = {**recipe_of(bare, index.digest), "teacher": config.replay.name if config.replay else config.teacher}
     stops: Counter[str] = Counter()
     with Journal(config.out / JOURNAL) as journal, progress() as bar:
@@ -109,8 +114,7 @@ def _run(
             if on_progress:
                 on_progress(already + sum(stops.values()), len(questions))
 
-        context = Context(model=teacher, retriever=index, strategy=config.strategy, k=config.k, steps=steps,
-                          journal=journal, recipe=digest(recipe))
+        context = replace(bare, journal=journal, recipe=digest(recipe))
         answer_all(todo, context, concurrency=config.concurrency, on_finished=count)
         all_stops = Counter(end.stop for end in journal.finished.values())
     done = Collected(journal=config.out / JOURNAL, finished=sum(all_stops.values()), already=already,

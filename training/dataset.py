@@ -19,7 +19,7 @@ from steper_agent.durable import digest_file, write_atomic
 from steper_agent.errors import DataError
 from steper_agent.journal import trajectories
 from steper_agent.records import KINDS, Example, Kind, Record, Trajectory
-from training.views import Target, Teaching, View, examples_of
+from training.views import Target, Teaching, View, examples_of, uses_other_tools
 
 EXAMPLES, CARD = "examples.jsonl", "card.json"
 BUCKETS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
@@ -136,8 +136,12 @@ def _why_not(trajectory: Trajectory, all_answers: bool) -> str | None:
 
     if trajectory.stop != "answered":
         return f"stopped by {trajectory.stop}"
-    if not trajectory.steps or not all(step.rationale for step in trajectory.steps):
+    if not all(step.rationale for step in trajectory.steps):
         return "empty rationale"
+    if not trajectory.steps and trajectory.strategy != "direct":
+        return "no search"
+    if uses_other_tools(trajectory):
+        return "used a tool other than search"
     if all_answers:
         return None
     if not trajectory.question.answers:

@@ -47,7 +47,8 @@ class EvaluateConfig(Config):
     questions: Path = Field(description="questions with gold answers; any format `steper index build` can read")
     model: str = Field("", description="model spec, e.g. local:PATH, local:PATH+STUDENT, openai:NAME, symbolic")
     retrieval_only: bool = Field(False, description="only search: recall of the supporting passages, no model")
-    strategy: str = Field("ircot", description="how the graph reasons")
+    strategy: str = Field("ircot", description="how the graph reasons: ircot, self_ask, tool_calling, single_step, direct")
+    exemplars: Path | None = Field(None, description="JSONL of worked examples shown before each question")
     k: int = Field(4, ge=1, description="passages a search returns")
     steps: int = Field(5, ge=1, description="step budget of a question")
     limit: int = Field(0, ge=0, description="ask this many, drawn with --seed; a larger one holds the smaller; 0 = all")
@@ -132,6 +133,8 @@ def evaluate(config: EvaluateConfig) -> Report:
     if not config.model:
         raise ConfigError("no model is given", where="evaluate", fix="--model SPEC, or --retrieval-only")
     from graphs.run import Context, model_version, recipe_of
+    from graphs.strategies import strategy_named
+    from graphs.strategies.exemplars import read_exemplars
     from steper_agent.journal import Journal, read
     from steper_agent.retrieval import open_index, read_questions
     from training.models import open_model
@@ -139,7 +142,9 @@ def evaluate(config: EvaluateConfig) -> Report:
     questions = draw(read_questions(config.questions, need_answers=True), config)
     index = open_index(config.index)
     model = open_model(config.model, temperature=config.temperature, max_tokens=config.max_tokens, seed=config.seed)
-    context = Context(model=model, retriever=index, strategy=config.strategy, k=config.k, steps=config.steps)
+    exemplars = read_exemplars(config.exemplars, strategy_named(config.strategy)) if config.exemplars else ()
+    context = Context(model=model, retriever=index, strategy=config.strategy, k=config.k, steps=config.steps,
+                      exemplars=exemplars)
     decoding = {"temperature": config.temperature, "max_tokens": config.max_tokens, "seed": config.seed}
     settings = {**recipe_of(context, index.digest), "decoding": decoding, "model": model_version(context)}
     claim(config.out, Settings.model_validate(settings))

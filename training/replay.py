@@ -20,6 +20,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import Field
 
 from graphs.strategies import ircot
+from graphs.strategies.reading import find_answer
 from steper_agent.errors import DataError, ModelError
 from steper_agent.records import Question, Record
 
@@ -63,12 +64,14 @@ class ReplayTeacher(BaseChatModel):
     def _next(self, messages: Sequence[BaseMessage]) -> str:
         human = next(message for message in messages if message.type == "human")
         asked = human.text.rpartition("\n")[2].removeprefix("Question: ").strip()
+        if messages[0].text != ircot.SYSTEM:
+            raise ModelError("a replay has lines of reasoning and nothing else", where="--strategy", fix="--strategy ircot")
         if asked not in self.chains:
             raise ModelError("no chain to replay for this question", where=asked, fix="ask questions of the replayed file")
         lines = self.chains[asked]
         said = messages[-1].text if isinstance(messages[-1], AIMessage) else ""
         if said.endswith(ircot.CONCLUSION):
-            return f" {ircot.find_answer(lines[-1])}."
+            return f" {find_answer(lines[-1])}."
         return lines[min(said.count("\n"), len(lines) - 1)]
 
 
@@ -107,7 +110,7 @@ def _chain(line: str, where: str) -> Chain:
     spoken = [" ".join(step.split()) for step in steps if step.strip()]
     if isinstance(raw["reasoning_steps"], str) or not spoken or not question.strip() or not answer.strip():
         raise DataError("a chain without a list of reasoning steps, a question or an answer", where=where, fix=CURE)
-    if ircot.find_answer(spoken[-1]) is None:
+    if not find_answer(spoken[-1]):
         spoken[-1] = f"{spoken[-1]} {ircot.CONCLUSION} {answer}."
     used = ("id", "question", "answer", "reasoning_steps", "contexts")
     meta = {key: value for key, value in raw.items() if key not in used}

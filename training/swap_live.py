@@ -10,9 +10,11 @@ from pathlib import Path
 from langchain_core.language_models import BaseChatModel
 from langchain_core.retrievers import BaseRetriever
 
+from graphs.asking import prompt_of
 from graphs.bridge import run_blocking
 from graphs.run import Context, aanswer_all
 from graphs.strategies import ircot
+from graphs.strategies.strategy import Chain
 from steper_agent.errors import ModelError
 from steper_agent.models.local import LocalChatModel
 from steper_agent.models.slot import ModelSlot, SwapReport
@@ -70,7 +72,7 @@ async def _story(
 
 
 def _swap(slot: ModelSlot, base: LocalChatModel, student: Path, question: str, tell: Callable[[str], None]) -> SwapReport:
-    canary = [ircot.reason(question, [], [], continues=True)]
+    canary = [prompt_of(ircot, ircot.reason(Chain(question), continues=True))]
     report = swap_student(slot, base, student, canary, on_event=lambda phase, words: tell(f"  {phase}: {words}"))
     if not report.ok:
         raise ModelError(f"the student was refused: {report.reason}", where=student, fix="distil it again")

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from graphs.asking import prompt_of
 from graphs.strategies import strategy_named
-from steper_agent.prompts import encode, render
-from steper_agent.records import Example, Kind, Passage, Trajectory
+from graphs.strategies.strategy import SEARCH, Chain, calls_of
+from graphs.strategies.tool_calling import SEARCH_TOOL
+from steper_agent.prompts import segments
+from steper_agent.records import Call, Example, Kind, Step, Trajectory
 
 View = Literal["stepwise", "vanilla"]
 """One example a step, or the last step's only."""
 
 Target = Literal["cumulative", "incremental"]
-"""Which lines carry loss at step s: all up to s (the paper's), or line s alone."""
+"""Which turns carry loss at step s: all up to s (the paper's), or turn s alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,56 +32,66 @@ class Teaching:
 
 
 def kind_of(step: int, steps: int) -> Kind:
-    """The ability that step `step` of `steps` trains; a trajectory's only step concludes."""
+    """The ability that step `step` of `steps` trains; a trajectory's only step concludes, and what is said before the
+    first search belongs to the first step."""
     if step == steps:
         return "aggregation"
-    return "initialization" if step == 1 else "expansion"
+    return "initialization" if step <= 1 else "expansion"
 
 
 def examples_of(trajectory: Trajectory, row: int, teaching: Teaching) -> tuple[list[Example], int]:
     """The view's examples of one trajectory, and how many more were left out because no cut made them fit."""
     steps = len(trajectory.steps)
-    wanted = range(1, steps + 1) if teaching.view == "stepwise" else range(steps, steps + 1)
+    first = 0 if strategy_named(trajectory.strategy).OPENS or not steps else 1
+    wanted = range(first if teaching.view == "stepwise" else steps, steps + 1)
     made = [_example(trajectory, row, step, teaching) for step in wanted]
     kept = [example for example in made if example is not None]
     return kept, len(made) - len(kept)
 
 
+def uses_other_tools(trajectory: Trajectory) -> bool:
+    """Whether it called what only its caller had: a student's prompts could not offer those tools."""
+    return any(call.tool != SEARCH for step in trajectory.steps for call in step.calls)
+
+
+def chain_at(trajectory: Trajectory, step: int, steps: Sequence[Step]) -> Chain:
+    """What had been said when step `step` was over, and what it then asked for."""
+    asks: tuple[Call, ...] = calls_of(trajectory.steps[step]) if step < len(trajectory.steps) else ()
+    return Chain(trajectory.question.text, trajectory.opening, tuple(steps[:step]), asks, trajectory.answer)
+
+
 def _example(trajectory: Trajectory, row: int, step: int, teaching: Teaching) -> Example | None:
-    lines = _lines(trajectory, step, teaching.tokenizer)
-    taught = sum(map(len, lines))
-    prompt = _prompt_that_fits(trajectory, step, teaching, teaching.max_length - taught)
-    if prompt is None:
-        return None
-    first = 0 if teaching.target == "cumulative" else step - 1
-    learn = [int(number >= first) for number, line in enumerate(lines) for _ in line]
-    return Example(trajectory=row, kind=kind_of(step, len(trajectory.steps)), step=step,
-                   ids=(*prompt, *(id for line in lines for id in line)), learn=(*(0 for _ in prompt), *learn))
-
-
-def _lines(trajectory: Trajectory, step: int, tokenizer: Any) -> list[list[int]]:
-    """Token ids of the lines of reasoning up to `step`, one by one; the concluding line also ends the turn."""
-    target = strategy_named(trajectory.strategy).target
-    lines = [encode(target(past.rationale), tokenizer) for past in trajectory.steps[:step]]
-    if step == len(trajectory.steps) and tokenizer.eos_token_id is not None:
-        lines[-1] = [*lines[-1], tokenizer.eos_token_id]
-    return lines
-
-
-def _prompt_that_fits(trajectory: Trajectory, step: int, teaching: Teaching, room: int) -> list[int] | None:
-    """The graph's prompt before any reasoning; if too long, the oldest passages that support nothing are left out."""
-    passages = [hit.passage for past in trajectory.steps[:step] for hit in past.hits]
-    gold = set(trajectory.question.supporting_ids)
+    steps, gold = list(trajectory.steps[:step]), set(trajectory.question.supporting_ids)
     while True:
-        prompt = _prompt(trajectory, passages, teaching.tokenizer)
-        if len(prompt) <= room:
-            return prompt
-        spare = next((number for number, passage in enumerate(passages) if passage.id not in gold), None)
-        if spare is None:
+        example = _encoded(trajectory, row, step, steps, teaching)
+        if len(example.ids) <= teaching.max_length:
+            return example
+        if not _drop_oldest_spare(steps, gold):
             return None
-        del passages[spare]
 
 
-def _prompt(trajectory: Trajectory, passages: Sequence[Passage], tokenizer: Any) -> list[int]:
-    reason = strategy_named(trajectory.strategy).reason
-    return render(reason(trajectory.question.text, passages, [], continues=True), tokenizer)
+def _encoded(trajectory: Trajectory, row: int, step: int, steps: Sequence[Step], teaching: Teaching) -> Example:
+    """The conversation up to the step's turn. What was said before the first search is learned only in its own example:
+    elsewhere the passages it led to are already in sight."""
+    strategy, end = strategy_named(trajectory.strategy), teaching.tokenizer.eos_token_id
+    messages = prompt_of(strategy, strategy.conversation(chain_at(trajectory, step, steps)))
+    parts = segments(messages, teaching.tokenizer, [SEARCH_TOOL] if strategy.TOOLS else [])
+    turns = [number for number, part in enumerate(parts) if part.written]
+    learned = {turns[-1]} if teaching.target == "incremental" else set(turns[1:] if strategy.OPENS and step else turns)
+    ids = [id for part in parts for id in part.ids]
+    learn = [int(number in learned) for number, part in enumerate(parts) for _ in part.ids]
+    # A turn that is over ends; a line that another one will follow in the same turn does not.
+    is_over = step == len(trajectory.steps) or strategy.TOOLS
+    if is_over and end is not None and ids[-1] != end:
+        ids, learn = [*ids, end], [*learn, 1]
+    return Example(trajectory=row, kind=kind_of(step, len(trajectory.steps)), step=step, ids=tuple(ids), learn=tuple(learn))
+
+
+def _drop_oldest_spare(steps: list[Step], gold: set[str]) -> bool:
+    """Leave out the oldest passage that supports nothing; False if there is none."""
+    for number, step in enumerate(steps):
+        spare = next((hit for hit in step.hits if hit.passage.id not in gold), None)
+        if spare is not None:
+            steps[number] = step.model_copy(update={"hits": tuple(hit for hit in step.hits if hit is not spare)})
+            return True
+    return False

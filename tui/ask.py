@@ -29,7 +29,9 @@ def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--index", type=Path, required=True, metavar="DIR", help="made by: steper index build")
     parser.add_argument("--model", required=True, metavar="SPEC",
                         help="local:PATH, local:PATH+STUDENT, openai:NAME, … or symbolic (the micro-world's teacher)")
-    parser.add_argument("--strategy", default="ircot", help="how to reason in steps (default: ircot)")
+    parser.add_argument("--strategy", default="ircot",
+                        help="how to reason in steps: ircot (default), self_ask, tool_calling, single_step, direct")
+    parser.add_argument("--exemplars", type=Path, metavar="FILE", help="JSON lines of worked examples to show the model first")
     parser.add_argument("-k", type=count, default=4, metavar="N", help="passages a search returns (default: 4)")
     parser.add_argument("--steps", type=count, default=5, metavar="N", help="step budget (default: 5)")
     parser.add_argument("--max-tokens", type=count, default=128, metavar="N", help="most tokens in one step (default: 128)")
@@ -42,6 +44,8 @@ def ask(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from graphs.state import Context
+    from graphs.strategies import strategy_named
+    from graphs.strategies.exemplars import read_exemplars
     from steper_agent.errors import ConfigError
     from steper_agent.journal import Journal
     from steper_agent.retrieval import open_index
@@ -52,7 +56,9 @@ def ask(args: argparse.Namespace) -> int:
     index = open_index(args.index)
     model = open_model(args.model, max_tokens=args.max_tokens)
     journal = Journal(args.journal) if args.journal else None
-    context = Context(model=model, retriever=index, strategy=args.strategy, k=args.k, steps=args.steps, journal=journal)
+    exemplars = read_exemplars(args.exemplars, strategy_named(args.strategy)) if args.exemplars else ()
+    context = Context(model=model, retriever=index, strategy=args.strategy, k=args.k, steps=args.steps, journal=journal,
+                      exemplars=exemplars)
     try:
         asyncio.run(_print_trajectory(args.question, context) if args.json else show(args.question, context, Console()))
     finally:
@@ -98,8 +104,9 @@ def _print_event(event: dict[str, Any], console: Console) -> None:
     elif event["event"] == "rationale":
         console.out("" if event["rationale"] else "(nothing)")
     elif event["event"] == "answer":
-        spent = "  [dim](step budget spent)[/dim]" if event["stop"] == "budget" else ""
-        console.print(f"\n[bold green]answer:[/bold green] {escape(plain(event['answer']))}{spent}", highlight=False)
+        notes = ["step budget spent"] * (event["stop"] == "budget") + ["no passage read supports it"] * (not event["supported"])
+        said = f"  [dim]({'; '.join(notes)})[/dim]" if notes else ""
+        console.print(f"\n[bold green]answer:[/bold green] {escape(plain(event['answer']))}{said}", highlight=False)
 
 
 async def _print_trajectory(question: str, context: Context) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from steper_agent.errors import StepERError, told
-from tui import ask, doctor, index
+from tui import ask, doctor, index, serve
 
 EPILOG = """\
 teaching and judging a student:
@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     ask.add_arguments(commands)
     index.add_arguments(commands)
+    serve.add_arguments(commands)
     doctor.add_arguments(commands)
     args = parser.parse_args(argv)
     try:

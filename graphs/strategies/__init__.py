@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
-from graphs.strategies import ircot
+from graphs.strategies import direct, ircot, self_ask, single_step, tool_calling
+from graphs.strategies.strategy import Strategy
 from steper_agent.errors import ConfigError
 
-STRATEGIES: dict[str, ModuleType] = {ircot.NAME: ircot}
+STRATEGIES: dict[str, Strategy] = {module.NAME: module for module in (ircot, self_ask, tool_calling, single_step, direct)}
 
 
-def strategy_named(name: str) -> ModuleType:
+def strategy_named(name: str) -> Strategy:
     """The strategy's module.
 
     Raises:

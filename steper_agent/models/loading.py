@@ -9,10 +9,10 @@ from steper_agent.errors import DependencyError, ModelError
 from steper_agent.students.fingerprint import read_config, weight_files
 
 TEMPLATE = (
-    "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] }}\n\n{% endfor %}"
+    "{% for message in messages %}{{ message['role'] | capitalize }}:\n{{ message['content'] }}\n\n{% endfor %}"
     "{% if add_generation_prompt %}{{ 'Assistant:\n' }}{% endif %}"
 )
-"""For a tokenizer that has no chat template of its own: `Role: content`, a blank line, and at last `Assistant:`."""
+"""For a tokenizer that has no chat template of its own: `Role:`, the content and a blank line, and at last `Assistant:`."""
 
 
 class Loaded(NamedTuple):

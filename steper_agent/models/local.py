@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LangSmithParams
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.messages.ai import UsageMetadata
+from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field, PrivateAttr
 
 from steper_agent.errors import ModelError
-from steper_agent.models.decoding import Done, Piece, Request
+from steper_agent.models.decoding import Request
 from steper_agent.models.engine import Engine
+from steper_agent.models.replies import Reply, fresh_ids
 from steper_agent.prompts import render
 from steper_agent.students.student import CARD, read_card, verify_student
 
@@ -82,6 +85,18 @@ class LocalChatModel(BaseChatModel):
         elif self.adapter:
             self.engine.close()
 
+    def bind_tools(
+        self, tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool], *, tool_choice: Any = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:  # fmt: skip
+        """The model with tools in its prompt, its calls of them read from what it writes.
+
+        `tool_choice="none"` reads no calls. Every other choice leaves it to the model, for nothing here forces its
+        tokens; so `with_structured_output` gives nothing where the model makes no call.
+        """
+        choice = {} if tool_choice is None else {"tool_choice": tool_choice}
+        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **choice, **kwargs)
+
     @property
     def _llm_type(self) -> str:
         return "steper-local"
@@ -105,11 +120,11 @@ class LocalChatModel(BaseChatModel):
         from jinja2 import TemplateError
 
         try:
-            prompt = tuple(render(messages, self.tokenizer))
+            prompt = tuple(render(messages, self.tokenizer, options.get("tools") or ()))
         except (KeyError, ValueError, TypeError, TemplateError) as odd:
             raise ModelError(
                 f"the messages cannot be put into this model's prompt: {odd!r}", where=self.path,
-                fix="give system, human and ai messages of plain text, in an order the model's chat template takes",
+                fix="give system, human, ai and tool messages of plain text, in an order the model's chat template takes",
             ) from odd  # fmt: skip
         return Request(
             prompt=prompt,
@@ -121,27 +136,35 @@ class LocalChatModel(BaseChatModel):
             seed=options.get("seed", self.seed),
         )
 
+    def _reply(self, messages: Sequence[BaseMessage], request: Request, options: dict[str, Any]) -> Reply:
+        tools = () if options.get("tool_choice") == "none" else options.get("tools") or ()
+        return Reply(request, self._version, tools, fresh_ids(messages))
+
     def _generate(
         self, messages: list[BaseMessage], stop: list[str] | None = None,
         run_manager: CallbackManagerForLLMRun | None = None, **kwargs: Any,  # noqa: ARG002
     ) -> ChatResult:  # fmt: skip
         request = self._request(messages, stop, kwargs)
-        return self._result(request, list(self.engine.stream(request)))
+        reply = self._reply(messages, request, kwargs).message(list(self.engine.stream(request)))
+        return ChatResult(generations=[ChatGeneration(message=reply)])
 
     async def _agenerate(
         self, messages: list[BaseMessage], stop: list[str] | None = None,
         run_manager: AsyncCallbackManagerForLLMRun | None = None, **kwargs: Any,  # noqa: ARG002
     ) -> ChatResult:  # fmt: skip
         request = self._request(messages, stop, kwargs)
-        return self._result(request, [event async for event in self.engine.astream(request)])
+        events = [event async for event in self.engine.astream(request)]
+        reply = self._reply(messages, request, kwargs).message(events)
+        return ChatResult(generations=[ChatGeneration(message=reply)])
 
     def _stream(
         self, messages: list[BaseMessage], stop: list[str] | None = None,
         run_manager: CallbackManagerForLLMRun | None = None, **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:  # fmt: skip
         request = self._request(messages, stop, kwargs)
+        reply = self._reply(messages, request, kwargs)
         for event in self.engine.stream(request):
-            chunk = self._chunk(request, event)
+            chunk = ChatGenerationChunk(message=reply.chunk(event))
             if run_manager:
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             yield chunk
@@ -151,34 +174,9 @@ class LocalChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None, **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:  # fmt: skip
         request = self._request(messages, stop, kwargs)
+        reply = self._reply(messages, request, kwargs)
         async for event in self.engine.astream(request):
-            chunk = self._chunk(request, event)
+            chunk = ChatGenerationChunk(message=reply.chunk(event))
             if run_manager:
                 await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             yield chunk
-
-    def _result(self, request: Request, events: list[Piece | Done]) -> ChatResult:
-        *pieces, done = events
-        assert isinstance(done, Done)
-        text = "".join(piece.text for piece in pieces if isinstance(piece, Piece))
-        message = AIMessage(
-            content=text, usage_metadata=_usage(request, done), response_metadata=self._metadata(request, done)
-        )
-        return ChatResult(generations=[ChatGeneration(message=message)])
-
-    def _chunk(self, request: Request, event: Piece | Done) -> ChatGenerationChunk:
-        if isinstance(event, Piece):
-            return ChatGenerationChunk(message=AIMessageChunk(content=event.text))
-        # All of the metadata comes with the last chunk: LangChain adds up chunks, lists and names included.
-        last = AIMessageChunk(content="", usage_metadata=_usage(request, event), chunk_position="last",
-                              response_metadata=self._metadata(request, event))  # fmt: skip
-        return ChatGenerationChunk(message=last)
-
-    def _metadata(self, request: Request, done: Done) -> dict[str, Any]:
-        return {"prompt_ids": list(request.prompt), "output_ids": list(done.output_ids),
-                "finish_reason": done.finish_reason, "model_name": self._version}  # fmt: skip
-
-
-def _usage(request: Request, done: Done) -> UsageMetadata:
-    given, made = len(request.prompt), len(done.output_ids)
-    return UsageMetadata(input_tokens=given, output_tokens=made, total_tokens=given + made)

@@ -43,6 +43,7 @@ def _passage(document: Document) -> Passage:
 def _score(metadata: dict[str, Any], place: int) -> float:
     """The retriever's own score if it gives a number; whether higher is better is then the retriever's affair."""
     score = metadata.get("score", metadata.get("relevance_score"))
-    if isinstance(score, SupportsFloat) and isfinite(float(score)):
+    # The protocol comes last: asking it costs more than the rest of a search in memory.
+    if score is not None and isinstance(score, int | float | SupportsFloat) and isfinite(float(score)):
         return float(score)
     return -float(place)

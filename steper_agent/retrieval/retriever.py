@@ -72,12 +72,14 @@ class IndexRetriever(BaseRetriever):
         query: str,
         *,
         run_manager: CallbackManagerForRetrieverRun,  # noqa: ARG002 - the base class's signature
+        k: int | None = None,
     ) -> list[Document]:
+        """`k` for this call alone: `invoke(query, k=2)`."""
         return [
             Document(
                 id=hit.passage.id,
                 page_content=hit.passage.text,
                 metadata={"title": hit.passage.title, "score": hit.score},
             )
-            for hit in self.search(query, self.k)
+            for hit in self.search(query, self.k if k is None else k)
         ]

@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
+from langchain_core.messages import AIMessage, BaseMessage
 from pydantic import BaseModel
 
 from steper_agent.errors import ConfigError, DataError
@@ -156,10 +157,10 @@ def test_a_failed_question_is_counted_and_taken_up_again(
 
     said, victim = teacher.reply, json.loads((bench / "questions.jsonl").read_text().splitlines()[2])["question"]
 
-    def failing(messages: list[object]) -> str:
+    def failing(messages: list[BaseMessage], leads: Sequence[str]) -> AIMessage:
         if victim in str(messages):
             raise RuntimeError("the line went dead")
-        return said(messages)  # type: ignore[arg-type]
+        return said(messages, leads)
 
     flags = ["--index", str(bench / "index"), "--questions", str(bench / "questions.jsonl"), "--limit", "5",
              "--out", str(tmp_path)]

@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from graphs.strategies import ircot
 from steper_agent.errors import DataError, ModelError
 from steper_agent.journal import Journal, trajectories
-from steper_agent.prompts import encode, render
 from steper_agent.records import Trajectory
 from tests.tiny import tiny_base, tiny_tokenizer
 from tests.training.journals import add_run, make_journal
@@ -31,26 +29,6 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> list[Trajectory]:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_base(tmp_path_factory.mktemp("base"), window=4096)
-
-
-def prompt_of_the_graph(trajectory: Trajectory, step: int, tokenizer: Any) -> list[int]:
-    """What the graph sends to a model that continues its own turn."""
-    shown = [hit.passage for past in trajectory.steps[:step] for hit in past.hits]
-    lines = [past.rationale for past in trajectory.steps[: step - 1]]
-    return render(ircot.reason(trajectory.question.text, shown, lines, continues=True), tokenizer)
-
-
-@pytest.mark.parametrize("target", ["cumulative", "incremental"])
-def test_an_example_is_the_graph_s_prompt_and_the_line_that_should_follow(
-    told: list[Trajectory], tokenizer: Any, target: Any
-) -> None:
-    for trajectory in told:
-        examples, _ = examples_of(trajectory, 0, Teaching(tokenizer, "stepwise", target, 10_000))
-        for step, example in enumerate(examples, start=1):
-            end = [tokenizer.eos_token_id] if step == len(examples) else []
-            line = encode(ircot.target(trajectory.steps[step - 1].rationale), tokenizer) + end
-            assert list(example.ids) == prompt_of_the_graph(trajectory, step, tokenizer) + line
-            assert list(example.learn[-len(line) :]) == [1] * len(line)
 
 
 def test_cumulative_learns_every_line_and_incremental_the_last(told: list[Trajectory], tokenizer: Any) -> None:

@@ -98,7 +98,7 @@ def test_a_local_model_streams_until_its_budget_is_spent(
     shown = capsys.readouterr().out
     assert "step 2" in shown
     assert "step 3" not in shown
-    assert shown.endswith("(step budget spent)\n")
+    assert "(step budget spent" in shown.splitlines()[-1]
     first_step = pieces[pieces.index("  → ") + 1 : pieces.index("  → ", pieces.index("  → ") + 1)]
     assert sum(1 for piece in first_step if piece) > 1
 
@@ -122,7 +122,7 @@ def test_a_model_cannot_write_escapes_to_the_screen_either(tmp_path: Path, capsy
     assert "\x1b" not in shown
     assert "\x07" not in shown
     assert "→ red [bold]Ann[/bold] So the answer is: Ann[/b]." in shown
-    assert shown.endswith("answer: Ann[/b]\n")
+    assert shown.endswith("answer: Ann[/b]  (no passage read supports it)\n")
 
 
 @pytest.mark.parametrize("flag", ["-k", "--steps", "--max-tokens"])

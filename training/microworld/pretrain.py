@@ -24,6 +24,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from graphs.strategies import ircot
+from graphs.strategies.layout import show
 from steper_agent.durable import write_atomic
 from training.allocator import keep_memory
 from training.microworld.induction import prepare
@@ -86,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """The vocabulary comes from pre-training worlds and the sentence forms; each pool word is a token by count."""
     world = make_world(3000, split="pretrain", seed=999_983)
-    texts = [f"{ircot.show(q.text, world.passages[i * 3 : i * 3 + 3])}\n" for i, q in enumerate(make_questions(world, 1000, seed=0))]
+    texts = ["".join(show(q.text, world.passages[i * 3 : i * 3 + 3])) + "\n" for i, q in enumerate(make_questions(world, 1000, seed=0))]
     words = [*name_words(), *PROFESSIONS, *LANGUAGES, *LITERALS["year"]]
     forms = [form for relation in BY_LABEL.values() for form in (*relation.phrasings, f" the {relation.label} of")]
     prompts = [ircot.SYSTEM, ircot.CONCLUSION, "The passages do not say what the", "The earlier of Copy: State yes no.", "Say only the first last. It is: In short, it is:", "Are the same? They are not the same. The names are"]

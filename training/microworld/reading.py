@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from graphs.strategies import ircot
+from graphs.strategies.layout import show
 from steper_agent.records import Passage
 from training.microworld.language import BY_LABEL, FIRST_YEAR, LAST_YEAR, OF_TYPE, Fact, canonical, missing
 from training.microworld.world import World, make_world
@@ -23,6 +23,11 @@ COPYING = 0.08
 """Share of turns that only copy names."""
 SHORTENING = 0.35
 """Share of look-ups that are followed by a turn that repeats one thing found: copying from what was said, not read."""
+
+
+def line(text: str) -> str:
+    """What the model writes in one turn: a line and its end, as in the graph."""
+    return f"{text}\n"
 
 
 Task = Literal["look-up", "missing", "compare", "copy", "shorten"]
@@ -96,10 +101,10 @@ def make_sheet(shelf: Shelf, count: int, rng: random.Random) -> Sheet:
         turns.append(_copy(shelf, rng) if rng.random() < COPYING else _look_up(shelf, context, facts, rng))
     rng.shuffle(turns)
     turns = [turn for found in turns for turn in _with_short(found, rng)]
-    first = ircot.show(turns[0].asked, context)
+    first = "".join(show(turns[0].asked, context))
     if rng.random() < 0.15:
         first = f"Question: {turns[0].asked}\n\n{first}"
-    prompts = [first, *(ircot.show(turn.asked, []) for turn in turns[1:])]
+    prompts = [first, *("".join(show(turn.asked, [])) for turn in turns[1:])]
     return Sheet(tuple(replace(turn, asked=asked) for turn, asked in zip(turns, prompts, strict=True)))
 
 
@@ -116,9 +121,9 @@ def _look_up(shelf: Shelf, context: list[Passage], facts: list[Fact], rng: rando
     phrases = [f"the {fact.label} of {fact.subject}" for fact in asked]
     question = f"What is {phrases[0]}?" if several == 1 else f"State {'; '.join(phrases)}."
     if several == 1 and rng.random() < 0.3:
-        said = ircot.target(f"{canonical(asked[0])} In short, it is: {asked[0].object}.")
+        said = line(f"{canonical(asked[0])} In short, it is: {asked[0].object}.")
         return Turn("look-up", f"What is {phrases[0]}, in short?", said, (asked[0].object,))
-    said = "".join(ircot.target(canonical(fact)) for fact in asked)
+    said = "".join(line(canonical(fact)) for fact in asked)
     return Turn("look-up", question, said, tuple(fact.object for fact in asked))
 
 
@@ -131,12 +136,12 @@ def _missing(shelf: Shelf, context: list[Passage], rng: random.Random) -> Turn:
     subject = rng.choice(mentioned) if mentioned and rng.random() < 0.6 else passage.title
     labels = [r.label for r in OF_TYPE[shelf.world.types[subject]] if subject in mentioned or r.label not in stated]
     label = rng.choice(labels) if labels else rng.choice([name for name in BY_LABEL if name not in stated])
-    return Turn("missing", f"What is the {label} of {subject}?", ircot.target(missing(subject, label)))
+    return Turn("missing", f"What is the {label} of {subject}?", line(missing(subject, label)))
 
 
 def _earlier(rng: random.Random) -> Turn:
     one, two = rng.sample(range(FIRST_YEAR, LAST_YEAR + 1), 2)
-    return Turn("compare", f"Which is earlier, {one} or {two}?", ircot.target(f"The earlier of {one} and {two} is {min(one, two)}."))
+    return Turn("compare", f"Which is earlier, {one} or {two}?", line(f"The earlier of {one} and {two} is {min(one, two)}."))
 
 
 def _same(shelf: Shelf, rng: random.Random) -> Turn:
@@ -144,7 +149,7 @@ def _same(shelf: Shelf, rng: random.Random) -> Turn:
     one = rng.choice(shelf.world.passages).title
     near = shelf.world.passages[rng.choice(shelf.by_word[rng.choice(one.split())])].title
     two = rng.choice((one, one, near, rng.choice(shelf.world.passages).title))
-    return Turn("compare", f"Are {one} and {two} the same?", ircot.target(f"They are {'' if one == two else 'not '}the same."))
+    return Turn("compare", f"Are {one} and {two} the same?", line(f"They are {'' if one == two else 'not '}the same."))
 
 
 def _with_short(turn: Turn, rng: random.Random) -> list[Turn]:
@@ -153,10 +158,10 @@ def _with_short(turn: Turn, rng: random.Random) -> list[Turn]:
         return [turn]
     which, said = ("first", turn.found[0]) if rng.random() < 0.3 else ("last", turn.found[-1])
     colon = rng.choice(("", ":"))
-    return [turn, Turn("shorten", f"Say only the {which}{colon}.", ircot.target(f"It is{colon} {said}."))]
+    return [turn, Turn("shorten", f"Say only the {which}{colon}.", line(f"It is{colon} {said}."))]
 
 
 def _copy(shelf: Shelf, rng: random.Random) -> Turn:
     """Say a list of names again."""
     names = ", ".join(rng.choice(shelf.world.passages).title for _ in range(rng.randint(2, 8)))
-    return Turn("copy", f"Copy: {names}.", ircot.target(f"The names are {names}."))
+    return Turn("copy", f"Copy: {names}.", line(f"The names are {names}."))

@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, SystemMessage, ToolMessage
-from langchain_tests.unit_tests import ChatModelUnitTests
+from langchain_core.tools import tool
+from pydantic import BaseModel, Field
 
 from steper_agent.errors import AdapterError, ModelError
 from steper_agent.models.local import LocalChatModel
 from steper_agent.prompts import render
-from tests.tiny import tiny_base
+from tests.tiny import ScriptedEngine, tiny_base
 
 ASK: list[BaseMessage] = [SystemMessage("Answer."), HumanMessage("Question: who wrote the book?")]
 
@@ -138,30 +140,98 @@ def test_a_student_shares_the_engine_and_has_its_own_version(
 
 def test_messages_it_cannot_render_are_one_clear_error(model: LocalChatModel) -> None:
     with pytest.raises(ModelError, match="prompt"):
-        model.invoke([HumanMessage("x"), ToolMessage("y", tool_call_id="1")])
+        model.invoke([HumanMessage([{"type": "image_url", "image_url": "x"}])])
 
 
-class TestConformance(ChatModelUnitTests):
-    """LangChain's own suite for chat models."""
+Writer = Callable[[str], LocalChatModel]
+CALL = '<tool_call>{"name": "search", "arguments": {"query": "é \\"Ada\\""}}</tool_call>'
 
-    @pytest.fixture(autouse=True)
-    def _folder(self, base: Path) -> None:
-        type(self).path = str(base)
 
-    path = ""
+@tool
+def search(query: str) -> str:
+    """Find passages."""
+    return query
 
-    @property
-    def chat_model_class(self) -> type[BaseChatModel]:
-        return LocalChatModel
 
-    @property
-    def chat_model_params(self) -> dict[str, str]:
-        return {"path": self.path}
+class Lookup(BaseModel):
+    """Look a name up."""
 
-    @property
-    def has_tool_calling(self) -> bool:
-        return False
+    name: str = Field(description="whose")
 
-    @property
-    def has_structured_output(self) -> bool:
-        return False
+
+@pytest.fixture(scope="module")
+def writes(base: Path) -> Iterator[Writer]:
+    """A model that writes this text, whatever it is asked."""
+    text = ""
+    engine = ScriptedEngine(base, lambda _prompt: text)
+
+    def writer(wanted: str) -> LocalChatModel:
+        nonlocal text
+        text = wanted
+        return LocalChatModel(path=str(base), engine=engine)
+
+    yield writer
+    engine.close()
+
+
+def test_a_call_it_writes_is_read_and_what_it_says_besides_is_content(writes: Writer) -> None:
+    model = writes(f"I must look.\n{CALL}")
+    reply = model.bind_tools([search]).invoke(ASK)
+    assert reply.content.strip() == "I must look."
+    assert reply.tool_calls == [
+        {"type": "tool_call", "name": "search", "args": {"query": 'é "Ada"'}, "id": "call00001"}
+    ]
+    assert reply.invalid_tool_calls == []
+    assert model.tokenizer.decode(reply.response_metadata["output_ids"]).endswith(f"{CALL}<|end|>")
+
+
+def test_tools_are_in_the_prompt_of_the_one_rendering_function(writes: Writer) -> None:
+    model = writes("Ada.")
+    bound = model.bind_tools([search, Lookup, {"name": "f", "description": "d", "parameters": {}}])
+    prompt = bound.invoke(ASK).response_metadata["prompt_ids"]
+    assert prompt == render(ASK, model.tokenizer, bound.kwargs["tools"])  # type: ignore[attr-defined]
+    told = model.tokenizer.decode(prompt)
+    assert "search(query: string) – Find passages.\nLookup(name: string) – Look a name up.\nf() – d\n" in told
+
+
+async def test_streamed_calls_add_up_to_what_invoke_returns(writes: Writer) -> None:
+    bound = writes(f"I must look twice.\n{CALL}\n{CALL}").bind_tools([search])
+    whole = await bound.ainvoke(ASK)
+    sync = [chunk for chunk in bound.stream(ASK) if isinstance(chunk, AIMessageChunk)]
+    asynchronous = [chunk async for chunk in bound.astream(ASK) if isinstance(chunk, AIMessageChunk)]
+    for chunks in (sync, asynchronous):
+        assert len(chunks) > 3
+        assert not any("<tool" in str(chunk.content) for chunk in chunks)
+        total = added(chunks)
+        assert (total.content, total.tool_calls) == (whole.content, whole.tool_calls)
+        assert total.response_metadata == whole.response_metadata
+    assert [call["id"] for call in whole.tool_calls] == ["call00001", "call00002"]
+
+
+def test_ids_of_calls_are_new_in_the_conversation(writes: Writer) -> None:
+    bound = writes(CALL).bind_tools([search])
+    calls = [{"name": "search", "args": {"query": "x"}, "id": id} for id in ("call00003", "foreign")]
+    results = [ToolMessage("y", tool_call_id=str(call["id"])) for call in calls]
+    reply = bound.invoke([*ASK, AIMessage("", tool_calls=calls), *results])
+    assert [call["id"] for call in reply.tool_calls] == ["call00004"]
+    assert bound.invoke([*ASK, AIMessage("", tool_calls=calls), *results]).tool_calls == reply.tool_calls
+
+
+def test_a_call_that_cannot_be_read_is_an_invalid_call_that_says_why(writes: Writer) -> None:
+    bound = writes('<tool_call>{"name": "search", "arguments": {}}</tool_call>').bind_tools([search])
+    reply = bound.invoke(ASK)
+    streamed = added([chunk for chunk in bound.stream(ASK) if isinstance(chunk, AIMessageChunk)])
+    for message in (reply, streamed):
+        assert (message.content, message.tool_calls) == ("", [])
+        [wrong] = message.invalid_tool_calls
+        assert "query" in str(wrong["args"])
+        assert wrong["id"] == "call00001"
+    assert reply.invalid_tool_calls[0]["error"] == reply.invalid_tool_calls[0]["args"]
+
+
+@pytest.mark.parametrize("bind", [lambda m: m, lambda m: m.bind_tools([search], tool_choice="none")])
+def test_without_tools_to_choose_a_call_is_only_text(writes: Writer, bind: Callable[[LocalChatModel], Any]) -> None:
+    model = bind(writes(CALL))
+    reply = model.invoke(ASK)
+    assert (reply.content, reply.tool_calls) == (CALL, [])
+    assert "".join(str(chunk.content) for chunk in model.stream(ASK)) == CALL

@@ -47,7 +47,7 @@ def attention(model: LlamaForCausalLM, ids: torch.Tensor, layer: int, head: int)
 def test_a_head_of_the_first_layer_looks_its_distance_back(model: LlamaForCausalLM, head: int, distance: int) -> None:
     back = attention(model, random_ids(model), 0, head).diagonal(-distance, dim1=1, dim2=2)
     assert back.mean() > 0.8
-    assert back.min() > 0.5
+    assert back.min() > 0.4
 
 
 @pytest.mark.parametrize(("layer", "head", "source"), MATCHERS)

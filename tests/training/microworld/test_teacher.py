@@ -5,13 +5,18 @@ from __future__ import annotations
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
+from graphs.asking import prompt_of
 from graphs.run import Context, answer_all
 from graphs.strategies import ircot
+from graphs.strategies.reading import find_answer
+from graphs.strategies.strategy import Chain
 from steper_agent.records import Passage, Question, Trajectory
 from steper_agent.retrieval import build_index, open_index
+from tests.graphs.strategies.chains import step
 from training.microworld.language import Fact, canonical, conclusions_in, missing
 from training.microworld.questions import follow, make_questions, understand
-from training.microworld.teacher import LEADS, UNKNOWN, SymbolicTeacher, reply
+from training.microworld.speech import LEADS, UNKNOWN, reply
+from training.microworld.teacher import SymbolicTeacher
 from training.microworld.world import World, make_world
 
 
@@ -45,14 +50,24 @@ def supports(world: World, question: Question) -> list[Passage]:
     return [passage for passage in world.passages if passage.id in question.supporting_ids]
 
 
+def known(question: Question, passages: list[Passage], lines: list[str]) -> Chain:
+    """Lines said, and passages that came in the step that is open."""
+    said = [step("", [], line) for line in lines]
+    return Chain(question.text, steps=(*said, step("", passages, "")))
+
+
 def told(question: Question, passages: list[Passage], lines: list[str]) -> str:
-    return reply(ircot.reason(question.text, passages, lines, continues=True))
+    return reply(prompt_of(ircot, ircot.reason(known(question, passages, lines), continues=True))).text
+
+
+def concluded(question: Question, passages: list[Passage], lines: list[str]) -> str:
+    return ircot.read_answer(reply(prompt_of(ircot, ircot.answer(known(question, passages, lines), continues=True))))
 
 
 def reasoned(question: Question, passages: list[Passage]) -> list[str]:
     """Its lines when every passage is there from the start."""
     lines: list[str] = []
-    while len(lines) < 6 and not (lines and ircot.find_answer(lines[-1])):
+    while len(lines) < 6 and not (lines and find_answer(lines[-1])):
         lines.append(told(question, passages, lines))
     return lines
 
@@ -70,12 +85,12 @@ def test_a_wrong_answer_is_never_made_up(made: list[Trajectory]) -> None:
 def test_every_line_is_one_fact_of_a_passage_it_was_shown(world: World, made: list[Trajectory]) -> None:
     for one in made:
         shown: set[str] = set()
-        for step in one.steps:
-            shown |= {hit.passage.title for hit in step.hits}
-            for fact in conclusions_in(step.rationale):
+        for taken in one.steps:
+            shown |= {hit.passage.title for hit in taken.hits}
+            for fact in conclusions_in(taken.rationale):
                 assert fact.subject in shown
                 assert world.facts[fact.subject][fact.label] == fact.object
-            assert step.rationale.count(". ") <= 1
+            assert taken.rationale.count(". ") <= 1
 
 
 def test_as_many_lines_as_hops_when_all_is_there(world: World, questions: list[Question]) -> None:
@@ -83,7 +98,7 @@ def test_as_many_lines_as_hops_when_all_is_there(world: World, questions: list[Q
         lines = reasoned(question, supports(world, question))
         facts = list(dict.fromkeys(fact for chain in facts_of(world, question) for fact in chain))
         assert [found for line in lines for found in conclusions_in(line)] == facts
-        assert ircot.find_answer(lines[-1]) == question.answers[0]
+        assert find_answer(lines[-1]) == question.answers[0]
 
 
 def test_without_a_supporting_passage_it_says_what_is_missing(world: World, questions: list[Question]) -> None:
@@ -118,15 +133,13 @@ def test_the_order_of_passages_and_near_misses_do_not_matter(world: World, quest
 def test_forced_to_conclude_too_early_it_does_not_know(world: World, questions: list[Question], known: int) -> None:
     for question in (q for q in questions if q.meta["hops"] > known):
         lines = [canonical(f) for c in facts_of(world, question) for f in c][:known]
-        said = reply(ircot.answer(question.text, supports(world, question), lines, continues=True))
-        assert ircot.read_answer(said) == UNKNOWN
+        assert concluded(question, supports(world, question), lines) == UNKNOWN
 
 
 def test_forced_to_conclude_at_the_end_it_gives_the_answer(world: World, questions: list[Question]) -> None:
     for question in questions:
         lines = [canonical(f) for c in facts_of(world, question) for f in c]
-        said = reply(ircot.answer(question.text, [], lines, continues=True))
-        assert ircot.read_answer(said) == question.answers[0]
+        assert concluded(question, [], lines) == question.answers[0]
 
 
 @pytest.mark.parametrize("messages", [
@@ -145,17 +158,17 @@ def test_a_passage_cannot_put_words_into_the_question(world: World, questions: l
 
 
 async def test_called_without_blocking_it_says_the_same(world: World, questions: list[Question]) -> None:
-    messages = ircot.reason(questions[0].text, supports(world, questions[0]), [], continues=True)
+    messages = prompt_of(ircot, ircot.reason(known(questions[0], supports(world, questions[0]), []), continues=True))
     teacher = SymbolicTeacher(leads=("",))
-    assert (await teacher.ainvoke(messages)).text == teacher.invoke(messages).text == reply(messages)
+    assert (await teacher.ainvoke(messages)).text == teacher.invoke(messages).text == reply(messages).text
 
 
 def test_its_wording_varies_with_the_prompt_and_only_with_it(world: World, questions: list[Question]) -> None:
     teacher, found = SymbolicTeacher(), set()
     for question in questions:
-        messages = ircot.reason(question.text, supports(world, question), [], continues=True)
+        messages = prompt_of(ircot, ircot.reason(known(question, supports(world, question), []), continues=True))
         said = str(teacher.invoke(messages).text)
         assert said == teacher.invoke(messages).text
-        assert said.endswith(reply(messages))
-        found.add(said.removesuffix(reply(messages)))
+        assert said.endswith(reply(messages).text)
+        found.add(said.removesuffix(reply(messages).text))
     assert found == set(LEADS)

@@ -1,0 +1,93 @@
+"""One call of the run's model: which version it is, what goes before the strategy's messages, and how tools are offered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from graphs.state import Context, QAState
+from graphs.strategies import strategy_named
+from graphs.strategies.strategy import Chain, Strategy
+from graphs.strategies.tool_calling import SEARCH_TOOL
+from steper_agent.chat.turns import plain_turns
+from steper_agent.models.slot import ModelSlot
+
+Tools = Sequence[Mapping[str, Any]]
+
+
+def leased(state: QAState, context: Context) -> tuple[str, BaseChatModel]:
+    """The run's model and its version. A run that was interrupted or failed may have lost its lease: it gets the same
+    version again where that is still loaded, else the current one."""
+    if not isinstance(context.model, ModelSlot):
+        return state.get("model") or version_of(context.model), context.model
+    version = context.model.lease(state["run"], state.get("model") or None)
+    return version, context.model.model(version)
+
+
+def version_of(model: BaseChatModel) -> str:
+    """What the model calls itself."""
+    for name in ("version", "model_name", "model"):
+        if isinstance(value := getattr(model, name, None), str) and value:
+            return value
+    return type(model).__name__
+
+
+def continues(model: BaseChatModel) -> bool:
+    """Whether the model can go on in the middle of its own turn."""
+    return bool(getattr(model, "continues_final_message", False))
+
+
+def prompt_of(strategy: Strategy, body: Sequence[BaseMessage], exemplars: Sequence[Chain] = ()) -> list[BaseMessage]:
+    """The strategy's messages with its system message and the exemplars before them, in their order."""
+    shown = [_whole(message) for chain in exemplars for message in strategy.conversation(chain)]
+    return [SystemMessage(strategy.SYSTEM), *shown, *body]
+
+
+def tools_of(context: Context) -> list[dict[str, Any]]:
+    """The schemas of what the model may call; none where the strategy makes no calls."""
+    if not strategy_named(context.strategy).TOOLS:
+        return []
+    return [SEARCH_TOOL, *(convert_to_openai_tool(tool) for tool in context.tools)]
+
+
+async def ask(
+    model: BaseChatModel, messages: list[BaseMessage], strategy: Strategy, tools: Tools, config: RunnableConfig
+) -> AIMessage:
+    """The model's reply; a model that knows no tools is told of them in words."""
+    stop = list(strategy.STOP) or None
+    if not tools:
+        return await model.ainvoke(messages, config, stop=stop)
+    try:
+        bound = model.bind_tools([dict(tool) for tool in tools])
+    except NotImplementedError:
+        return await model.ainvoke(in_words(messages, tools), config, stop=stop)
+    return await bound.ainvoke(messages, config, stop=stop)
+
+
+def in_words(messages: Sequence[BaseMessage], tools: Tools) -> list[BaseMessage]:
+    """The conversation without tool messages: tools described, calls written out, results quoted by the user."""
+    kinds = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
+    turns = plain_turns(messages, tools, str)
+    return [kinds[turn.fields["role"]]("".join(part.text for part in turn.content)) for turn in turns]
+
+
+def show(messages: Sequence[BaseMessage]) -> str:
+    """A prompt as one text, for the journal."""
+    last = messages[-1]
+    ends = "" if isinstance(last, AIMessage) else "\n<ai>"
+    return "\n".join(f"<{message.type}>\n{message.text}{_calls(message)}" for message in messages) + ends
+
+
+def _calls(message: BaseMessage) -> str:
+    calls = message.tool_calls if isinstance(message, AIMessage) else []
+    return "".join(f"\n{call['name']}({call['args']})" for call in calls)
+
+
+def _whole(message: BaseMessage) -> BaseMessage:
+    """An exemplar's turn is over: its blocks become one text, so that no model takes it for the turn to go on with."""
+    return message.model_copy(update={"content": message.text.strip()})

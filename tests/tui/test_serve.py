@@ -1,0 +1,158 @@
+"""`steper serve`: what it refuses before it loads anything, and that it closes as it is told."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from graphs.serving.access import bind
+from steper_agent.journal import trajectories
+from steper_agent.records import Question
+from steper_agent.retrieval import build_index
+from tests.steper_agent.retrieval.shelves import write_lines
+from training.microworld.questions import make_questions
+from training.microworld.world import World, make_world
+from tui.cli import main
+
+Capture = pytest.CaptureFixture[str]
+SLOWED = """
+import asyncio, sys
+from training.microworld.teacher import SymbolicTeacher
+told = SymbolicTeacher._agenerate
+async def slowly(self, *given, **named):
+    await asyncio.sleep(0.4)
+    return await told(self, *given, **named)
+SymbolicTeacher._agenerate = slowly
+from tui.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command itself, with a teacher that leaves time to stop it."""
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return make_world(150, split="test", seed=1)
+
+
+@pytest.fixture(scope="module")
+def asked(world: World) -> Question:
+    return next(one for one in make_questions(world, 20, seed=2) if len(one.supporting_ids) == 2)
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory, world: World) -> str:
+    folder = tmp_path_factory.mktemp("serve")
+    source = write_lines(folder / "passages.jsonl", [one.model_dump() for one in world.passages])
+    build_index([source], folder / "index")
+    return str(folder / "index")
+
+
+@contextmanager
+def serving(*flags: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command in a process of its own, and the base URL it printed."""
+    command = [sys.executable, "-c", SLOWED, "serve", *flags]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          env={**os.environ, **environment}) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            found = re.search(r"http://\S+/v1", said)
+            assert found, said or process.stderr.read()  # type: ignore[union-attr]
+            assert 'model "steper"' in said
+            yield process, found[0]
+        finally:
+            process.kill()
+
+
+def chat(question: str, **more: Any) -> dict[str, Any]:
+    return {"model": "steper", "messages": [{"role": "user", "content": question}], **more}
+
+
+def test_told_to_stop_it_answers_what_was_asked_before_and_ends_well(index: str, asked: Question, tmp_path: Path) -> None:
+    journal = tmp_path / "journal.jsonl"
+    flags = ("--index", index, "--model", "symbolic", "--port", "0", "--journal", str(journal))
+    with serving(*flags, STEPER_TOKEN="s3cret") as (process, url):
+        assert httpx.get(f"{url}/models").status_code == 401
+        headers = {"Authorization": "Bearer s3cret"}
+        with httpx.stream("POST", f"{url}/chat/completions", json=chat(asked.text, stream=True), headers=headers) as stream:
+            lines = stream.iter_lines()
+            assert next(lines).startswith("data: {")
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+            health = httpx.get(url.removesuffix("v1") + "healthz")
+            assert (health.status_code, health.json()["status"], health.json()["inflight"]) == (503, "closing", 1)
+            rest = [line for line in lines if line]
+        assert rest[-1] == "data: [DONE]"
+        assert f'"content":"{asked.answers[0]}"' in "".join(rest)
+        assert process.wait(10) == 0
+        assert process.communicate() == ("", "")
+    assert [one.answer for one in trajectories(journal)] == [asked.answers[0]]
+
+
+def test_stopped_from_the_keyboard_it_ends_well_and_a_second_time_at_once(index: str, asked: Question) -> None:
+    with serving("--index", index, "--model", "symbolic", "--port", "0", "--verbose") as (process, url):
+        with httpx.stream("POST", f"{url}/chat/completions", json=chat(asked.text, stream=True)) as stream:
+            for _ in range(2):
+                process.send_signal(signal.SIGINT)
+                time.sleep(0.15)
+            assert '"code":"closing"' in stream.read().decode()
+        assert process.wait(10) == 0
+        assert '"POST /v1/chat/completions HTTP/1.1" 200' in process.communicate()[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--host", "0.0.0.0"), "there is no token"),
+        (("--token-file", "/nowhere/token"), "cannot read the token"),
+        (("--strategy", "guess"), "unknown strategy"),
+        (("--index", "/nowhere"), "/nowhere"),
+    ],
+)
+def test_what_a_person_must_mend_is_told(
+    index: str, flags: tuple[str, ...], told: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STEPER_TOKEN", raising=False)
+    assert main(["serve", "--index", index, "--model", "symbolic", "--port", "0", *flags]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert "fix:" in said
+
+
+def test_a_port_in_use_is_told_before_anything_is_loaded(capsys: Capture) -> None:
+    with bind("127.0.0.1", 0, has_token=False) as sock:
+        sock.listen()
+        taken = str(sock.getsockname()[1])
+        assert main(["serve", "--index", "/nowhere", "--model", "symbolic", "--port", taken]) == 2
+    assert "give another --port" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("--port", "-1"), ("--port", "65536"), ("--port", "http"), ("--grace", "-1"), ("--grace", "nan"), ("--grace", "inf"),
+     ("--grace", "soon"), ("--max-inflight", "0"), ("--token", "s3cret")],
+)  # fmt: skip
+def test_bad_usage_is_exit_code_two(flag: str, value: str, capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["serve", "--index", "i", "--model", "symbolic", f"{flag}={value}"])
+    assert left.value.code == 2
+    assert flag in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_help_says_how_to_reach_it_and_how_to_close_it_off(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for words in ("OpenAI", "--token-file", "STEPER_TOKEN", "8321", "--max-inflight", "--grace"):
+        assert words in shown

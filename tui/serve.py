@@ -1,0 +1,83 @@
+"""`steper serve`: the graph behind an OpenAI-compatible HTTP door, for any chat client."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from tui.index import count
+
+
+def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Register `serve` on the main command line."""
+    parser = subparsers.add_parser(
+        "serve", help="answer any OpenAI client over HTTP",
+        description="Serve an index and a model as an OpenAI-compatible API: chat completions, streamed or not.",
+        # `--token SECRET` must not pass for `--token-file`: it would stand in everybody's list of processes.
+        allow_abbrev=False,
+        epilog="A token asked of every client is read from --token-file or $STEPER_TOKEN; hosts other than this machine need one.",
+    )  # fmt: skip
+    parser.add_argument("--index", type=Path, required=True, metavar="DIR", help="made by: steper index build")
+    parser.add_argument("--model", required=True, metavar="SPEC",
+                        help="local:PATH, local:PATH+STUDENT, openai:NAME, … or symbolic (the micro-world's teacher)")
+    parser.add_argument("--strategy", default="ircot", help="how to reason in steps (default: ircot)")
+    parser.add_argument("-k", type=count, default=4, metavar="N", help="passages a search returns (default: 4)")
+    parser.add_argument("--steps", type=count, default=5, metavar="N", help="step budget (default: 5)")
+    parser.add_argument("--max-tokens", type=count, default=128, metavar="N", help="most tokens in one step (default: 128)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=port, default=8321, help="0 takes a free one (default: 8321)")
+    parser.add_argument("--name", default="steper", help="what clients call the model (default: steper)")
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help="holds the bearer token to ask for")
+    parser.add_argument("--journal", type=Path, metavar="FILE", help="append what every node did to this journal")
+    parser.add_argument("--max-inflight", type=count, default=64, metavar="N", help="questions answered at once (default: 64)")
+    parser.add_argument("--grace", type=seconds, default=30.0, metavar="S",
+                        help="seconds that running questions may take when it is told to stop (default: 30)")
+    parser.add_argument("--verbose", action="store_true", help="log every request")
+    parser.set_defaults(run=serve)
+
+
+def serve(args: argparse.Namespace) -> int:
+    import logging
+
+    from graphs.serving.access import bind, names_of, read_token, url_of
+    from graphs.serving.app import create_app, serve_app
+    from graphs.state import Context
+    from steper_agent.journal import Journal
+    from steper_agent.retrieval import open_index
+    from training.models import open_model
+
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s: %(message)s")
+    token = read_token(args.token_file)
+    with ExitStack() as opened:
+        # Before anything that takes long to load, so that a port in use is told at once.
+        sock = opened.enter_context(bind(args.host, args.port, has_token=token is not None))
+        index, model = open_index(args.index), open_model(args.model, max_tokens=args.max_tokens)
+        journal = opened.enter_context(Journal(args.journal)) if args.journal else None
+        context = Context(model=model, retriever=index, strategy=args.strategy, k=args.k, steps=args.steps, journal=journal)
+        app = create_app(context, name=args.name, token=token, max_inflight=args.max_inflight,
+                         hosts=() if token else names_of(args.host))
+        key = "your token" if token else "any text"
+        said = f'serving {url_of(sock)}: give any OpenAI client this base_url, model "{args.name}" and {key} as api_key'
+        serve_app(app, sock, grace=args.grace, access_log=args.verbose, on_ready=lambda: print(said, flush=True))
+    return 0
+
+
+def port(text: str) -> int:
+    """An argument that is a port number."""
+    if text.isdecimal() and int(text) < 1 << 16:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no port number")
+
+
+def seconds(text: str) -> float:
+    """An argument that is a time, not less than nothing."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if 0 <= value < math.inf:
+        return value
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
