@@ -22,6 +22,9 @@ from graphs.strategies.tool_calling import repair
 from steper_agent.models.slot import ModelSlot
 from steper_agent.records import Finished, Question
 
+MOST_TURNS = 100
+"""Turns of a conversation that a thread keeps; a question is rewritten from far fewer."""
+
 
 async def begin(state: QAState, runtime: Runtime[Context], config: RunnableConfig) -> dict[str, Any]:
     """Open the run: forget the thread's last one, lease a model, and let a follow-up question stand alone."""
@@ -87,16 +90,17 @@ async def reason(state: QAState, runtime: Runtime[Context], config: RunnableConf
     messages = prompt_of(strategy, body, context.exemplars)
 
     async def act() -> Done:
-        reply = await ask(model, messages, strategy, tools, config)
-        turn, note = strategy.read(reply, tools), ""
+        replies = [await ask(model, messages, strategy, tools, config)]
+        turn, note = strategy.read(replies[0], tools), ""
         if turn.fault and strategy.TOOLS:
             note = f"repaired: {turn.fault}"
-            reply = await ask(model, [*messages, *repair(reply, turn.fault)], strategy, tools, config)
-            turn = strategy.read(reply, tools)
+            again = [*messages, *repair(replies[0], turn.fault)]
+            replies = [await ask(model, again, strategy, tools, config), *replies]
+            turn = strategy.read(replies[0], tools)
         if turn.fault:
             turn, note = Turn(turn.rationale, calls=(search(state["question"]),), fault=turn.fault), turn.fault
         return Done(turn.rationale, calls=turn.calls, answer=turn.answer, note=note,
-                    outcome="parse_error" if turn.fault else "ok", **fields_of(reply))
+                    outcome="parse_error" if turn.fault else "ok", **fields_of(*replies))
 
     done = await recorded(runtime, state, "reason", number, show(messages), act, given=tools)
     runtime.stream_writer({"event": "rationale", "step": number, "rationale": done.output, "outcome": done.outcome})
@@ -131,7 +135,7 @@ async def answer(state: QAState, runtime: Runtime[Context], config: RunnableConf
     runtime.stream_writer({"event": "answer", "step": number, "answer": text, "stop": stop, "supported": supported})
     said = [{"role": "user", "content": state["asked"]}, {"role": "assistant", "content": text}]
     return {"answer": text, "stop": stop, "model": version, "evidence": evidence, "supported": supported,
-            "closed": state["run"], "history": [*state.get("history", []), *said]}
+            "closed": state["run"], "history": [*state.get("history", []), *said][-MOST_TURNS:]}
 
 
 def after_begin(state: QAState, context: Context) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import UsageMetadata, add_usage
 from langgraph.runtime import Runtime
 
 from graphs.state import Context, QAState
@@ -58,7 +59,8 @@ async def recorded(
         return record
 
     try:
-        return write(await asyncio.wait_for(act(), context.timeout))
+        limit = context.timeout.get(node) if isinstance(context.timeout, Mapping) else context.timeout
+        return write(await asyncio.wait_for(act(), limit))
     except BaseException as bad:
         # A cancelled node is journalled and gives its lease back like a failed one; whatever it was is raised again.
         timed_out = isinstance(bad, TimeoutError)
@@ -68,13 +70,15 @@ async def recorded(
         raise
 
 
-def fields_of(reply: AIMessage) -> dict[str, Any]:
-    """Token ids, usage and finish reason of a model's reply, as far as it tells them."""
+def fields_of(reply: AIMessage, *before: AIMessage) -> dict[str, Any]:
+    """Token ids and finish reason of a model's reply, and what it cost with the replies before it, as far as they tell."""
     about = reply.response_metadata
-    usage = reply.usage_metadata
+    usage = UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
+    for one in (reply, *before):
+        usage = add_usage(usage, one.usage_metadata)
     return {
         "prompt_ids": tuple(about.get("prompt_ids", ())),
         "output_ids": tuple(about.get("output_ids", ())),
-        "usage": Usage(prompt_tokens=usage["input_tokens"], completion_tokens=usage["output_tokens"]) if usage else None,
+        "usage": Usage(prompt_tokens=usage["input_tokens"], completion_tokens=usage["output_tokens"]) if usage["total_tokens"] else None,
         "parameters": {"finish_reason": about["finish_reason"]} if "finish_reason" in about else {},
     }

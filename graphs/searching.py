@@ -40,7 +40,9 @@ async def look_up(calls: Sequence[Call], seen: set[str], context: Context, confi
 async def _make(call: Call, context: Context, config: RunnableConfig) -> tuple[Hit, ...] | str:
     if call.tool == SEARCH:
         return await _search(str(call.arguments.get("query", "")), context)
-    tool = next(tool for tool in context.tools if tool.name == call.tool)
+    tool = next((tool for tool in context.tools if tool.name == call.tool), None)
+    if tool is None:
+        return f"Error: there is no tool {call.tool}"  # A thread may go on where other tools are offered.
     try:
         result = await tool.ainvoke(call.arguments, config)
     except GraphBubbleUp:

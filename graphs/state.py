@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NotRequired, Required
@@ -105,8 +106,8 @@ class Context:
     journal: Journal | None = None
     recipe: str = ""
     """Digest of the recipe, written into the journal."""
-    timeout: float | None = None
-    """Seconds a model call or a search may take; None waits for ever."""
+    timeout: float | Mapping[str, float] | None = None
+    """Seconds a model call or a search may take, for all nodes or by node's name; None waits for ever."""
     exemplars: tuple[Chain, ...] = ()
     """Worked examples shown before the question, from `read_exemplars`."""
     tools: tuple[BaseTool, ...] = ()

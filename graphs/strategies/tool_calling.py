@@ -13,6 +13,8 @@ from graphs.strategies import ircot
 from graphs.strategies.layout import FENCE
 from graphs.strategies.reading import bare, find_answer, first_line, one_line, visible
 from graphs.strategies.strategy import SEARCH, Chain, Turn, calls_of
+from steper_agent.chat.turns import break_markup
+from steper_agent.plain import plain
 from steper_agent.prompts import show_passage
 from steper_agent.records import Call, Passage, Step
 from steper_agent.tool_calls.reading import check_call, read_calls
@@ -96,7 +98,7 @@ def _tool_call(step: int, at: int, call: Call) -> ToolCall:
 def _result(step: Step, call: Call, first: int) -> str:
     """What a call brought, its passages numbered through the whole chain, `first` being the step's first."""
     if call.tool != SEARCH:
-        return call.result or "(nothing)"
+        return break_markup(plain(call.result)).strip() or "(nothing)"
     numbered: list[tuple[int, Passage]] = list(enumerate((hit.passage for hit in step.hits), start=first))
     own = [show_passage(n, passage) for n, passage in numbered if not step.calls or passage.id in call.passage_ids]
     return "\n".join(own) or NOTHING_NEW

@@ -272,6 +272,24 @@ def test_a_fault_that_does_not_pass_ends_after_the_last_try() -> None:
     assert len(model.errors) == 2
 
 
+def test_retries_and_time_limits_may_differ_by_node() -> None:
+    class Late(Shelf):
+        async def _aget_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
+            await asyncio.sleep(0.2)
+            return self._get_relevant_documents(query, run_manager=run_manager)
+
+    found = Late(texts=SHELF.texts)
+    patient = Context(Script(lines=LINES), found, timeout={"retrieve": 5.0, "reason": 5.0})
+    assert build_graph(patient).invoke({"question": QUESTION})["answer"] == "1775"
+    hasty = Context(Script(lines=LINES), found, timeout={"retrieve": 0.01})
+    with pytest.raises(TimeoutError):
+        build_graph(hasty, retry={"reason": QUICK}).invoke({"question": QUESTION})
+    flaky = Context(Flaky(lines=LINES, errors=[Refused(503)]), SHELF)
+    with pytest.raises(Refused):
+        build_graph(flaky, retry={"retrieve": QUICK}).invoke({"question": QUESTION})
+    assert build_graph(flaky, retry={"reason": QUICK}).invoke({"question": QUESTION})["answer"] == "1775"
+
+
 async def test_a_model_that_hangs_is_a_timeout(tmp_path: Path) -> None:
     class Hanging(Script):
         async def _agenerate(self, *args: Any, **kwargs: Any) -> Any:
