@@ -50,13 +50,14 @@ class DemoConfig(Config):
     passages: int = Field(1500, description="passages of the world with unseen names to be judged in")
     questions: int = Field(3600, description="questions the teacher answers for the student to learn from")
     held_out: int = Field(300, description="questions over unseen names that everyone is judged by")
+    strategy: str = Field("ircot", description="how to reason in steps: ircot, self_ask or tool_calling")
     k: int = Field(3, description="passages a search returns")
     steps: int = Field(5, description="step budget")
     batch: int = Field(8, description="trajectories in one update")
     epochs: int = Field(1, description="passes over the data set")
     learning_rate: float = Field(2e-3, description="peak learning rate")
     sigma_rate: float = Field(0.15, description="learning rate of log σ²")
-    max_tokens: int = Field(48, description="most tokens of one step")
+    max_tokens: int = Field(96, description="most tokens of one turn; a line takes about 25, a tool call 50 more")
     seed: int = Field(0, description="seed of the worlds, the questions and the training")
 
 
@@ -75,7 +76,8 @@ def demo(config: DemoConfig, console: Console) -> DemoReport:
         train, test = (_make_world(config, split) for split in ("train", "test"))
     with clock.phase("collect", f"The teacher answers {config.questions} multi-hop questions through the graph; every node is journalled."):
         collected = collect(CollectConfig(index=train / "index", questions=train / "questions.jsonl", out=config.out / "collect",
-                                          k=config.k, steps=config.steps, max_tokens=config.max_tokens, concurrency=16))
+                                          strategy=config.strategy, k=config.k, steps=config.steps,
+                                          max_tokens=config.max_tokens, concurrency=16))
         console.print(f"  {collected.finished} trajectories, {collected.stops}")
     with clock.phase("dataset", "From the journal: one example a step (initialization, expansion, aggregation), right answers only."):
         card = build_dataset(DatasetConfig(journal=(config.out / "collect" / JOURNAL,), base=config.base, out=config.out / "dataset"))
@@ -140,8 +142,8 @@ def _write_lines(path: Path, records: Sequence[Passage] | Sequence[Question]) ->
 def _judge(config: DemoConfig, world: Path, who: str, spec: str) -> Judged:
     start = time.perf_counter()
     report: Report = evaluate(EvaluateConfig(
-        index=world / "index", questions=world / "questions.jsonl", model=spec, k=config.k, steps=config.steps,
-        max_tokens=config.max_tokens, concurrency=24, out=config.out / "evaluate" / who,
+        index=world / "index", questions=world / "questions.jsonl", model=spec, strategy=config.strategy, k=config.k,
+        steps=config.steps, max_tokens=config.max_tokens, concurrency=24, out=config.out / "evaluate" / who,
     ))  # fmt: skip
     score = report.evaluation.score
     return Judged(**score.model_dump(), seconds=(time.perf_counter() - start) / score.n, parameters=_parameters(config, who),
@@ -156,11 +158,13 @@ def _parameters(config: DemoConfig, who: str) -> int:
 
 
 def _swap(config: DemoConfig, world: Path, student: Distilled, console: Console) -> SwapStory:
+    from graphs.run import Context
     from steper_agent.retrieval import open_index, read_questions
 
     base = open_model(f"local:{config.base}", max_tokens=config.max_tokens)
-    return swap_live(base, student.student, open_index(world / "index"), read_questions(world / "questions.jsonl")[:60],
-                     k=config.k, steps=config.steps, tell=lambda words: console.print(words, markup=False, highlight=False))
+    context = Context(model=base, retriever=open_index(world / "index"), strategy=config.strategy, k=config.k, steps=config.steps)
+    return swap_live(context, student.student, read_questions(world / "questions.jsonl")[:60],
+                     tell=lambda words: console.print(words, markup=False, highlight=False))
 
 
 def _digests(config: DemoConfig) -> dict[str, str]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from langchain_core.language_models import BaseChatModel
-from langchain_core.retrievers import BaseRetriever
+from langchain_core.messages import BaseMessage
 
 from graphs.asking import prompt_of
 from graphs.bridge import run_blocking
 from graphs.run import Context, aanswer_all
-from graphs.strategies import ircot
+from graphs.strategies import strategy_named
 from graphs.strategies.strategy import Chain
 from steper_agent.errors import ModelError
 from steper_agent.models.local import LocalChatModel
@@ -28,15 +28,14 @@ ASKING = 6
 
 
 def swap_live(
-    base: BaseChatModel, student: Path, retriever: BaseRetriever, questions: Sequence[Question], *,
-    k: int, steps: int, tell: Callable[[str], None],
-) -> SwapStory:  # fmt: skip
-    """Keep asking while the student takes the base model's seat; the same questions are asked before and after."""
+    context: Context, student: Path, questions: Sequence[Question], *, tell: Callable[[str], None]
+) -> SwapStory:
+    """Keep asking while the student takes the seat of the context's model; the same questions are asked before and after."""
+    base = context.model
     if not isinstance(base, LocalChatModel):
         raise ModelError("only a local model can take a student in process", where=student, fix="use a local: model")
     slot = ModelSlot(base)
-    context = Context(model=slot, retriever=retriever, k=k, steps=steps)
-    return run_blocking(_story(base, slot, student, context, list(questions), tell))
+    return run_blocking(_story(base, slot, student, replace(context, model=slot), list(questions), tell))
 
 
 async def _story(
@@ -59,7 +58,7 @@ async def _story(
     reaching = asyncio.create_task(reached.wait())
     await asyncio.wait([asking, reaching], return_when=asyncio.FIRST_COMPLETED)
     reaching.cancel()
-    report = await asyncio.to_thread(_swap, slot, base, student, shown[0].text, tell)
+    report = await asyncio.to_thread(_swap, slot, base, student, _canary(context, shown[0].text), tell)
     during = await asking
     after = await aanswer_all(shown, context, concurrency=ASKING)
     drained = await asyncio.to_thread(slot.drain, 30.0)
@@ -71,9 +70,16 @@ async def _story(
                      runs=len(before) + len(during) + len(after), during=dict(answered), seconds=report.seconds)
 
 
-def _swap(slot: ModelSlot, base: LocalChatModel, student: Path, question: str, tell: Callable[[str], None]) -> SwapReport:
-    canary = [prompt_of(ircot, ircot.reason(Chain(question), continues=True))]
-    report = swap_student(slot, base, student, canary, on_event=lambda phase, words: tell(f"  {phase}: {words}"))
+def _canary(context: Context, question: str) -> list[BaseMessage]:
+    """The first prompt the student will be sent."""
+    strategy = strategy_named(context.strategy)
+    return prompt_of(strategy, strategy.reason(Chain(question), continues=True))
+
+
+def _swap(
+    slot: ModelSlot, base: LocalChatModel, student: Path, canary: list[BaseMessage], tell: Callable[[str], None]
+) -> SwapReport:
+    report = swap_student(slot, base, student, [canary], on_event=lambda phase, words: tell(f"  {phase}: {words}"))
     if not report.ok:
         raise ModelError(f"the student was refused: {report.reason}", where=student, fix="distil it again")
     return report
