@@ -182,7 +182,8 @@ def main() -> int:
         print(f"{concurrency:3} at once: ours {found[f'ours_ms_per_node{suffix}']:.3f} ms a node, floor {found[f'floor_ms_per_node{suffix}']:.3f}, "
               f"bare loop {found[f'bare_ms_per_node{suffix}']:.3f}; ours / floor {found[f'ratio_c{concurrency}']:.2f}")
     if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        command = f"python benchmarks/graph_overhead.py --json {args.json} --repeats {args.repeats} --runs {args.runs}"
+        args.json.write_text(json.dumps({"command": command, **found}, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

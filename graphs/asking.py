@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_core.runnables import RunnableConfig
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
+from graphs.bridge import called
 from graphs.state import Context, QAState
 from graphs.strategies import strategy_named
 from graphs.strategies.strategy import Chain, Strategy
@@ -61,12 +62,12 @@ async def ask(
     """The model's reply; a model that knows no tools is told of them in words."""
     stop = list(strategy.STOP) or None
     if not tools:
-        return await model.ainvoke(messages, config, stop=stop)
+        return await called(model, messages, config, stop=stop)
     try:
         bound = model.bind_tools([dict(tool) for tool in tools])
     except NotImplementedError:
-        return await model.ainvoke(in_words(messages, tools), config, stop=stop)
-    return await bound.ainvoke(messages, config, stop=stop)
+        return await called(model, in_words(messages, tools), config, stop=stop)
+    return await called(bound, messages, config, stop=stop)
 
 
 def in_words(messages: Sequence[BaseMessage], tools: Tools) -> list[BaseMessage]:

@@ -18,6 +18,7 @@ from graphs.state import Context, QAState
 from steper_agent.errors import ConfigError
 
 T = TypeVar("T")
+_SYNC = contextvars.ContextVar("steper_sync", default=False)
 AsyncNode = Callable[[QAState, Runtime[Context], RunnableConfig], Coroutine[Any, Any, dict[str, Any]]]
 
 
@@ -31,7 +32,11 @@ class Both(Runnable[QAState, dict[str, Any]]):
 
     def invoke(self, input: QAState, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
         del kwargs
-        return run_blocking(self.node(input, runtime_with(self.bound), config or {}))
+        token = _SYNC.set(True)
+        try:
+            return run_blocking(self.node(input, runtime_with(self.bound), config or {}))
+        finally:
+            _SYNC.reset(token)
 
     async def ainvoke(self, input: QAState, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
         del kwargs
@@ -68,6 +73,32 @@ def runtime_with(bound: Context | None) -> Runtime[Context]:
         raise ConfigError("the graph has no context: no model and no retriever", where="build_graph",
                           fix="build_graph(Context(model, retriever)), or invoke(…, context=Context(model, retriever))")
     return runtime.override(context=bound)
+
+
+async def called(work: Runnable[Any, T], given: Any, config: RunnableConfig | None = None, **kwargs: Any) -> T:
+    """What a model or a retriever makes of its input. Under `invoke` by its own sync form, in a thread: a provider's async
+    client stays with the event loop that used it first, and that one is the caller's to choose."""
+    if not _SYNC.get():
+        return await work.ainvoke(given, config, **kwargs)
+    loop, here = asyncio.get_running_loop(), contextvars.copy_context()
+    made: asyncio.Future[T] = loop.create_future()
+
+    def call() -> None:
+        try:
+            result = here.run(work.invoke, given, config, **kwargs)
+        except BaseException as bad:
+            loop.call_soon_threadsafe(_settle, made.set_exception, bad, made)
+        else:
+            loop.call_soon_threadsafe(_settle, made.set_result, result, made)
+
+    # Not the loop's pool: its threads are few, and one whose call hangs would keep the process from ending.
+    threading.Thread(target=call, name="steper-sync-call", daemon=True).start()
+    return await made
+
+
+def _settle(settle: Callable[[Any], None], value: Any, made: asyncio.Future[Any]) -> None:
+    if not made.done():
+        settle(value)
 
 
 def run_blocking(work: Coroutine[Any, Any, T]) -> T:

@@ -11,6 +11,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
 from graphs.asking import show
+from graphs.bridge import called
 from graphs.recording import Done, fields_of, recorded
 from graphs.state import Context, QAState, TurnState
 from graphs.strategies.reading import first_line, one_line, visible
@@ -30,7 +31,7 @@ async def rewritten(
     messages = prompt(bounded(state["history"], model, runtime.context.history_tokens), asked)
 
     async def act() -> Done:
-        reply = await model.ainvoke(messages, config, stop=["\n"])
+        reply = await called(model, messages, config, stop=["\n"])
         said = first_line(visible(reply)).removeprefix(LEAD).strip(" \"'`")
         return Done(said or asked, outcome="ok" if said else "parse_error", **fields_of(reply))
 

@@ -303,6 +303,35 @@ async def test_a_model_that_hangs_is_a_timeout(tmp_path: Path) -> None:
     assert [r.outcome for r in read(tmp_path / "j.jsonl") if isinstance(r, NodeRecord)][-1] == "timeout"
 
 
+class LoopBound(Script):
+    """Like a provider's async client: works in the event loop that used it first, and in no other."""
+
+    _loop: Any = PrivateAttr(default=None)
+
+    async def _agenerate(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+        self._loop = self._loop or asyncio.get_running_loop()
+        assert self._loop is asyncio.get_running_loop()
+        return self._generate(messages, *args, **kwargs)
+
+
+async def test_sync_and_async_calls_may_be_mixed_whatever_loop_a_client_is_bound_to() -> None:
+    graph = build_graph(Context(LoopBound(lines=LINES * 3), SHELF))
+    for made in (graph.invoke({"question": QUESTION}), await graph.ainvoke({"question": QUESTION}), graph.invoke({"question": QUESTION})):
+        assert made["answer"] == "1775"
+
+
+def test_a_sync_call_that_hangs_is_a_timeout_too() -> None:
+    class Hanging(Script):
+        def _generate(self, *args: Any, **kwargs: Any) -> Any:
+            del args, kwargs
+            time.sleep(1.0)
+
+    start = time.monotonic()
+    with pytest.raises(TimeoutError):
+        build_graph(Context(Hanging(lines=()), SHELF, timeout=0.05), retry=None).invoke({"question": "Emma?"})
+    assert time.monotonic() - start < 0.9
+
+
 def test_searches_are_cached_by_index_query_and_k() -> None:
     found, cache = Counting(texts=SHELF.texts), InMemoryCache()
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from steper_agent.models.local import LocalChatModel
 from steper_agent.students.weights import count_parameters
 from training.demo import BASE
-from training.microworld.pretrain import accuracy_by_task
+from training.microworld.pretrain import accuracy_by_task, part_unused
 
 CARD = json.loads((BASE / "card.json").read_text(encoding="utf-8"))
 
@@ -29,6 +29,24 @@ def test_it_looks_up_and_repeats_as_well_as_its_card_says(passages: int) -> None
     found = accuracy_by_task(model, AutoTokenizer.from_pretrained(BASE), passages=passages, sheets=30)
     for task in ("look-up", "shorten"):
         assert found[task] == pytest.approx(CARD["exact_match"][str(passages)][task], abs=0.04)
+
+
+def test_no_tokens_share_one_embedding() -> None:
+    """An adapter cannot part what the base has made one point, and a strategy's words may be made of any token."""
+    model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+    assert part_unused(model) == 0
+
+
+def test_tokens_that_became_one_are_parted_and_the_others_left_alone() -> None:
+    model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+    rows = model.get_input_embeddings().weight
+    with torch.no_grad():
+        rows[10:20] = rows[10]
+    before = rows.detach().clone()
+    assert part_unused(model) == 10
+    assert part_unused(model) == 0
+    kept = [n for n in range(len(rows)) if not 10 <= n < 20]
+    assert torch.equal(rows[kept], before[kept])
 
 
 def test_it_opens_as_a_chat_model_and_goes_on_with_its_own_turn() -> None:
