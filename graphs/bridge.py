@@ -1,5 +1,5 @@
 """One coroutine a node, two ways to call it. LangGraph wants a sync form for `invoke`; instead of twin code, sync calls
-run on one long-lived background loop (clients cached per event loop stay valid between calls)."""
+run on one long-lived background loop, and there call models by their own sync form."""
 
 from __future__ import annotations
 
