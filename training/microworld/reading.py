@@ -9,12 +9,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Literal
 
-from graphs.strategies import STRATEGIES
 from graphs.strategies.layout import show
-from graphs.strategies.self_ask import CONCLUSION, FOLLOW_UP, INTERMEDIATE
 from steper_agent.records import Passage
 from training.microworld.language import BY_LABEL, FIRST_YEAR, LAST_YEAR, OF_TYPE, Fact, canonical, missing
 from training.microworld.world import World, make_world
@@ -22,8 +19,8 @@ from training.microworld.world import World, make_world
 MOST_PASSAGES = 12
 MISSING = 0.08
 """Share of look-ups whose fact is in no passage."""
-COPYING = 0.12
-"""Share of turns that only copy: names, or the words that the strategies' prompts and tool calls are made of."""
+COPYING = 0.08
+"""Share of turns that only copy names."""
 SHORTENING = 0.35
 """Share of look-ups that are followed by a turn that repeats one thing found: copying from what was said, not read."""
 
@@ -165,19 +162,6 @@ def _with_short(turn: Turn, rng: random.Random) -> list[Turn]:
 
 
 def _copy(shelf: Shelf, rng: random.Random) -> Turn:
-    """Say a list of names again, or of words: a token that practice never uses cannot be learned by an adapter later."""
-    if rng.random() < 0.5:
-        said = " ".join(rng.choice(words()) for _ in range(rng.randint(2, 8)))
-    else:
-        said = ", ".join(rng.choice(shelf.world.passages).title for _ in range(rng.randint(2, 8)))
-    return Turn("copy", f"Copy: {said}.", line(f"The names are {said}."))
-
-
-@cache
-def words() -> tuple[str, ...]:
-    """Every word of the strategies' instructions and of a tool call."""
-    texts = [strategy.SYSTEM for strategy in STRATEGIES.values()]
-    texts += [CONCLUSION, FOLLOW_UP, INTERMEDIATE, '<tool_call>{"name": "search", "arguments": {"query": "What is"}}</tool_call>',
-              "Tools: search(query: string) Find passages. To use a tool, write: <tool_response> [1] [2] [3] </tool_response>",
-              "First the must be found. No new passage. No more searches can be made. Write one line:"]
-    return tuple(sorted({word for text in texts for word in text.split()}))
+    """Say a list of names again."""
+    names = ", ".join(rng.choice(shelf.world.passages).title for _ in range(rng.randint(2, 8)))
+    return Turn("copy", f"Copy: {names}.", line(f"The names are {names}."))
