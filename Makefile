@@ -17,7 +17,7 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[train,langchain,serve,checkpoints,dev]'
 	touch $(READY)
 
-demo: $(READY)  ## the whole loop on the micro-world, told as it runs (six to ten minutes on two cores)
+demo: $(READY)  ## the whole loop on the micro-world, told as it runs (about ten minutes on two cores)
 	$(BIN)/python -m training.demo --out runs/demo
 
 lint: $(READY)  ## style and types

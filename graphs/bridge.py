@@ -76,8 +76,8 @@ def runtime_with(bound: Context | None) -> Runtime[Context]:
 
 
 async def called(work: Runnable[Any, T], given: Any, config: RunnableConfig | None = None, **kwargs: Any) -> T:
-    """What a model or a retriever makes of its input. Under `invoke` by its own sync form, in a thread: a provider's async
-    client stays with the event loop that used it first, and that one is the caller's to choose."""
+    """What a model makes of its input. Under `invoke` by its own sync form, in a thread: a provider's async client stays
+    with the event loop that used it first, and that one is the caller's to choose."""
     if not _SYNC.get():
         return await work.ainvoke(given, config, **kwargs)
     loop, here = asyncio.get_running_loop(), contextvars.copy_context()
@@ -86,7 +86,7 @@ async def called(work: Runnable[Any, T], given: Any, config: RunnableConfig | No
     def call() -> None:
         try:
             result = here.run(work.invoke, given, config, **kwargs)
-        except BaseException as bad:
+        except BaseException as bad:  # Whatever it is belongs to whoever waits.
             loop.call_soon_threadsafe(_settle, made.set_exception, bad, made)
         else:
             loop.call_soon_threadsafe(_settle, made.set_result, result, made)

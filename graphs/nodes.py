@@ -28,10 +28,10 @@ MOST_TURNS = 100
 
 async def begin(state: QAState, runtime: Runtime[Context], config: RunnableConfig) -> dict[str, Any]:
     """Open the run: forget the thread's last one, lease a model, and let a follow-up question stand alone."""
-    is_new = state.get("run") and state.get("run") != state.get("closed")
-    run = state["run"] if is_new else uuid.uuid4().hex
+    given = state.get("run", "")
+    run = given if given != state.get("begun", "") else uuid.uuid4().hex
     opened: QAState = {
-        "question": state["question"], "asked": state["question"], "run": run, "model": "", "started": time.time(),
+        "question": state["question"], "asked": state["question"], "run": run, "begun": run, "model": "", "started": time.time(),
         "opening": "", "asks": [], "passages": [], "steps": [], "answer": "", "stop": "", "evidence": [], "supported": False,
     }  # fmt: skip
     version, model = leased(opened, runtime.context)
@@ -135,7 +135,7 @@ async def answer(state: QAState, runtime: Runtime[Context], config: RunnableConf
     runtime.stream_writer({"event": "answer", "step": number, "answer": text, "stop": stop, "supported": supported})
     said = [{"role": "user", "content": state["asked"]}, {"role": "assistant", "content": text}]
     return {"answer": text, "stop": stop, "model": version, "evidence": evidence, "supported": supported,
-            "closed": state["run"], "history": [*state.get("history", []), *said][-MOST_TURNS:]}
+            "history": [*state.get("history", []), *said][-MOST_TURNS:]}
 
 
 def after_begin(state: QAState, context: Context) -> str:

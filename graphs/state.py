@@ -63,8 +63,8 @@ class QAState(TypedDict, total=False):
     """The question's record where the caller has one (id, gold answers, supports). No model ever sees it."""
     run: str
     """Id of the run in the journal."""
-    closed: str
-    """Id of the run that ended last in this thread."""
+    begun: str
+    """Id of the run that began last in this thread: a `run` that differs is the caller's, for a new one."""
     model: str
     """Version of the model this run leased; it keeps it to its end."""
     started: float

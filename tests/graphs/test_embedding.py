@@ -26,7 +26,7 @@ from graphs.retrying import is_passing
 from graphs.run import Context, build_graph
 from graphs.tool import as_tool
 from steper_agent.errors import ConfigError, ModelError
-from steper_agent.journal import Journal, read
+from steper_agent.journal import Journal, read, trajectories
 from steper_agent.models.slot import ModelSlot
 from steper_agent.records import NodeRecord
 from tests.fakes import Script, Shelf, shelf
@@ -158,6 +158,20 @@ def test_a_thread_begins_every_question_anew_and_remembers_the_conversation() ->
     assert f"Q: {QUESTION}\nA: 1775\n" in model.seen[2][-1].text
 
 
+def test_a_run_that_was_given_up_leaves_nothing_to_the_next(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.jsonl") as journal:
+        waiting = Context(Script(lines=("Hm.", "So the answer is: x.", "Rome?")), SHELF, approve=True, journal=journal)
+        graph = build_graph(waiting, checkpointer=InMemorySaver(serde=strict_serializer()))
+        graph.invoke({"question": QUESTION}, thread("t"))
+        given_up = graph.invoke(Command(resume=True), thread("t"))
+        graph.invoke({"question": "Rome?"}, thread("t"))
+        made = graph.invoke(Command(resume=True), thread("t"))
+        assert made["run"] != given_up["run"]
+        assert graph.invoke({"question": "Rome?", "run": "mine"}, thread("t"))["run"] == "mine"
+    (finished,) = trajectories(tmp_path / "j.jsonl")
+    assert (finished.question.text, len(finished.steps)) == ("Rome?", 1)
+
+
 async def test_sqlite_keeps_a_thread_for_another_connection(tmp_path: Path) -> None:
     with sqlite_checkpoints(tmp_path / "threads.db") as saver:
         build_graph(context(), checkpointer=saver).invoke({"question": QUESTION}, thread("t"))
@@ -203,7 +217,7 @@ def test_a_hostile_checkpoint_builds_no_object() -> None:
     import ormsgpack
 
     # The extension asks for a function of any module to be called; LangGraph's permissive serializer does.
-    hostile = ormsgpack.packb(ormsgpack.Ext(1, ormsgpack.packb(("os.path", "basename", ("/tmp/called",)))))
+    hostile = ormsgpack.packb(ormsgpack.Ext(1, ormsgpack.packb(("os.path", "basename", ("a/called",)))))
     assert JsonPlusSerializer(allowed_msgpack_modules=True).loads_typed(("msgpack", hostile)) == "called"
     assert strict_serializer().loads_typed(("msgpack", hostile)) != "called"
 
