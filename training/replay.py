@@ -23,6 +23,7 @@ from graphs.strategies import ircot
 from graphs.strategies.reading import find_answer
 from steper_agent.errors import DataError, ModelError
 from steper_agent.records import Question, Record
+from steper_agent.retrieval.files import written_lines
 
 CURE = 'each line: {"id": …, "question": …, "answer": …, "reasoning_steps": [text, …]}'
 
@@ -81,15 +82,7 @@ def read_chains(path: Path) -> list[Chain]:
     Raises:
         DataError: the file is missing or empty, a line is malformed (named by its number), or an id occurs twice.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as bad:
-        raise DataError(f"cannot read the chains: {bad.strerror}", where=path, fix="check --replay") from bad
-    except UnicodeDecodeError as bad:
-        raise DataError(f"not UTF-8 text: {bad.reason}", where=path, fix="convert the file to UTF-8") from bad
-    chains = [_chain(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
-    if not chains:
-        raise DataError("no chain in the file", where=path, fix=CURE)
+    chains = [_chain(line, where) for line, where in written_lines(path, "chain", flag="--replay", cure=CURE)]
     id, count = Counter(chain.question.id for chain in chains).most_common(1)[0]
     if count > 1:
         raise DataError(f"chain id {id!r} occurs twice", where=path, fix="give every chain its own id")

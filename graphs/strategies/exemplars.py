@@ -15,6 +15,7 @@ from graphs.strategies.reading import find_answer, one_line, unconcluded
 from graphs.strategies.strategy import Chain, Strategy
 from steper_agent.errors import DataError
 from steper_agent.records import Hit, Passage, Record, Step
+from steper_agent.retrieval.files import written_lines
 
 CURE = 'each line: {"question": …, "steps": [{"query": …, "passages": [{"title": …, "text": …}], "rationale": …}], "answer": …}'
 
@@ -43,16 +44,8 @@ def read_exemplars(path: Path, strategy: Strategy) -> tuple[Chain, ...]:
     Raises:
         DataError: the file cannot be read, is empty, or a line (named by its number) is no exemplar.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as bad:
-        raise DataError(f"cannot read the exemplars: {bad.strerror}", where=path, fix="check the path") from bad
-    except UnicodeDecodeError as bad:
-        raise DataError(f"not UTF-8 text: {bad.reason}", where=path, fix="convert the file to UTF-8") from bad
-    made = [_chain(line, f"{path}:{number}", strategy) for number, line in enumerate(lines, start=1) if line.strip()]
-    if not made:
-        raise DataError("no exemplar in the file", where=path, fix=CURE)
-    return tuple(made)
+    lines = written_lines(path, "exemplar", flag="--exemplars", cure=CURE)
+    return tuple(_chain(line, where, strategy) for line, where in lines)
 
 
 def _chain(line: str, where: str, strategy: Strategy) -> Chain:

@@ -19,6 +19,24 @@ class Row(NamedTuple):
     value: dict[str, Any]
 
 
+def written_lines(path: Path, what: str, *, flag: str, cure: str) -> list[tuple[str, str]]:
+    """Every line of a small file that people write by hand, with where it stands; blank ones are left out.
+
+    Raises:
+        DataError: the file cannot be read or holds no line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as bad:
+        raise DataError(f"cannot read the {what}s: {bad.strerror}", where=path, fix=f"check {flag}") from bad
+    except UnicodeDecodeError as bad:
+        raise DataError(f"not UTF-8 text: {bad.reason}", where=path, fix="convert the file to UTF-8") from bad
+    found = [(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
+    if not found:
+        raise DataError(f"no {what} in the file", where=path, fix=cure)
+    return found
+
+
 def rows(path: Path) -> Iterator[Row]:
     """The objects of a JSON array or of JSON lines, told apart by the first character."""
     try:

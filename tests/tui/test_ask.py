@@ -14,8 +14,6 @@ from steper_agent.records import Finished, NodeRecord, Question, Trajectory
 from steper_agent.retrieval import build_index
 from tests.steper_agent.retrieval.shelves import write_lines
 from tests.tiny import tiny_base
-from training.microworld.questions import make_questions
-from training.microworld.world import World, make_world
 from tui.cli import main
 
 Capture = pytest.CaptureFixture[str]
@@ -24,25 +22,6 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "250")
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return make_world(150, split="test", seed=1)
-
-
-@pytest.fixture(scope="module")
-def asked(world: World) -> Question:
-    """A question of two hops, so that it takes two searches."""
-    return next(one for one in make_questions(world, 20, seed=2) if len(one.supporting_ids) == 2)
-
-
-@pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory, world: World) -> str:
-    folder = tmp_path_factory.mktemp("ask")
-    source = write_lines(folder / "passages.jsonl", [one.model_dump() for one in world.passages])
-    build_index([source], folder / "index")
-    return str(folder / "index")
 
 
 def ask(question: str, index: str, *flags: str, model: str = "symbolic") -> int:

@@ -19,10 +19,6 @@ import pytest
 from graphs.serving.access import bind
 from steper_agent.journal import trajectories
 from steper_agent.records import Question
-from steper_agent.retrieval import build_index
-from tests.steper_agent.retrieval.shelves import write_lines
-from training.microworld.questions import make_questions
-from training.microworld.world import World, make_world
 from tui.cli import main
 
 Capture = pytest.CaptureFixture[str]
@@ -38,24 +34,6 @@ from tui.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 """The command itself, with a teacher that leaves time to stop it."""
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return make_world(150, split="test", seed=1)
-
-
-@pytest.fixture(scope="module")
-def asked(world: World) -> Question:
-    return next(one for one in make_questions(world, 20, seed=2) if len(one.supporting_ids) == 2)
-
-
-@pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory, world: World) -> str:
-    folder = tmp_path_factory.mktemp("serve")
-    source = write_lines(folder / "passages.jsonl", [one.model_dump() for one in world.passages])
-    build_index([source], folder / "index")
-    return str(folder / "index")
 
 
 @contextmanager
