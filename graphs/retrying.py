@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+
 from langgraph.types import RetryPolicy
 
 from steper_agent.errors import StepERError
@@ -18,11 +22,46 @@ def is_passing(error: Exception) -> bool:
         return False
     if isinstance(error, TimeoutError | ConnectionError):
         return True
-    code = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(code, int):
+    if (code := _code_of(error)) is not None:
         return code in PASSING_CODES
     return any(kind.__name__ in PASSING_NAMES or kind.__module__.startswith("httpx") and kind.__name__ == "TransportError"
                for kind in type(error).__mro__)
 
 
+def is_rate_limit(error: Exception) -> bool:
+    """Whether a provider says that it is asked too much."""
+    if isinstance(error, StepERError):
+        return False
+    return _code_of(error) == 429 or any("RateLimitError" in kind.__name__ for kind in type(error).__mro__)
+
+
+def retry_after(error: Exception) -> float | None:
+    """Seconds a refusal asks to wait, by its `Retry-After` (seconds or a date) or `retry-after-ms` header; None where it
+    names no time that can be read."""
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    if not isinstance(headers, Mapping):
+        return None
+    given = {str(name).lower(): str(value).strip() for name, value in headers.items()}
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            return max(0.0, float(given[name]) * unit)
+        except (KeyError, ValueError):
+            continue
+    try:
+        return max(0.0, parsedate_to_datetime(given["retry-after"]).timestamp() - time.time())
+    except (KeyError, ValueError):
+        return None
+
+
+def _code_of(error: Exception) -> int | None:
+    code = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
+    return code if isinstance(code, int) else None
+
+
+def _passes_in_place(error: Exception) -> bool:
+    return is_passing(error) and not is_rate_limit(error)
+
+
 RETRY = RetryPolicy(initial_interval=0.5, backoff_factor=2.0, max_interval=20.0, max_attempts=3, jitter=True, retry_on=is_passing)
+PACED = RETRY._replace(retry_on=_passes_in_place)
+"""For questions whose number under way is paced: a rate limit is not tried again where it met one, but by the pace."""

@@ -6,11 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import cast
+from functools import cache
+from typing import Any, cast
 
 from graphs.asking import prompt_of, tools_of, version_of
 from graphs.bridge import run_blocking
 from graphs.nodes import question_of
+from graphs.pacing import Pace
+from graphs.retrying import PACED
 from graphs.state import Context, QAState, chain_of
 from graphs.stepwise import StepwiseGraph, build_graph
 from graphs.strategies import strategy_named
@@ -24,12 +27,16 @@ __all__ = ["Context", "answer_all", "build_graph", "recipe_of", "trajectory_of"]
 
 LOG = logging.getLogger(__name__)
 OnFinished = Callable[[Trajectory, float], None]
+"""Called with a question's trajectory and the seconds since it was begun, for the last time if a rate limit stopped it."""
 
 
 def answer_all(
     questions: Sequence[Question], context: Context, *, concurrency: int = 8, on_finished: OnFinished | None = None
 ) -> list[Trajectory]:
     """Answer every question, up to `concurrency` side by side; trajectories in question order.
+
+    Fewer are under way while a provider refuses calls for its rate limit, and a refused question is begun again, from
+    what the journal holds of it.
 
     A run whose node fails becomes a trajectory with `stop="error"` and is not closed in the journal, so the next call
     takes it up again where it stopped. Runs the journal holds complete are not repeated: read those from the journal.
@@ -41,18 +48,17 @@ def answer_all(
 
 
 async def aanswer_all(
-    questions: Sequence[Question], context: Context, *, concurrency: int = 8, on_finished: OnFinished | None = None
-) -> list[Trajectory]:
-    """`answer_all` for a running event loop."""
-    graph, gate = build_graph(), asyncio.Semaphore(concurrency)
+    questions: Sequence[Question], context: Context, *, concurrency: int = 8, on_finished: OnFinished | None = None,
+    pace: Pace | None = None,
+) -> list[Trajectory]:  # fmt: skip
+    """`answer_all` for a running event loop. Calls that share a `pace` share its places, whatever their `concurrency`."""
+    shared = pace or Pace(concurrency)
 
     async def one(question: Question) -> Trajectory:
-        async with gate:
-            start = time.perf_counter()
-            trajectory = await _answer(graph, question, context)
-            if on_finished:
-                on_finished(trajectory, time.perf_counter() - start)
-            return trajectory
+        trajectory, seconds = await _answer(question, context, shared)
+        if on_finished:
+            on_finished(trajectory, seconds)
+        return trajectory
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -62,18 +68,32 @@ async def aanswer_all(
     return [task.result() for task in tasks]
 
 
-async def _answer(graph: StepwiseGraph, question: Question, context: Context) -> Trajectory:
+async def _answer(question: Question, context: Context, pace: Pace) -> tuple[Trajectory, float]:
     given: QAState = {"question": question.text, "about": question.model_dump(mode="json"), "run": question.id}
+    begun = time.perf_counter()
+
+    async def ask() -> Any:
+        nonlocal begun
+        begun = time.perf_counter()
+        return await _graph().ainvoke(given, context=context)
+
     try:
-        state = await graph.ainvoke(given, context=context)
+        state = await pace.keep(ask)
     except StepERError:
         raise
     except Exception as bad:
         # Any provider's client may raise anything; the node that failed is in the journal, with what it said.
         LOG.warning("question %s failed: %s: %s", question.id, type(bad).__name__, bad)
-        return Trajectory(question=question, strategy=context.strategy, steps=(), answer="", stop="error",
-                          model=model_version(context), recipe=context.recipe)
-    return trajectory_of(cast(QAState, state), context)
+        failed = Trajectory(question=question, strategy=context.strategy, steps=(), answer="", stop="error",
+                            model=model_version(context), recipe=context.recipe)
+        return failed, time.perf_counter() - begun
+    return trajectory_of(cast(QAState, state), context), time.perf_counter() - begun
+
+
+@cache
+def _graph() -> StepwiseGraph:
+    """Made once: it keeps nothing between runs, and making it costs as much as some runs of it."""
+    return build_graph(retry=PACED)
 
 
 def trajectory_of(state: QAState, context: Context) -> Trajectory:

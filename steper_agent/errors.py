@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 
 class StepERError(Exception):
     """Base of every error a person can cause or cure; the command line prints it and exits with code 2."""
@@ -14,6 +16,10 @@ class StepERError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}\n  where: {self.where}\n  fix:   {self.fix}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Python makes an exception that comes from another process again by position, and two of these go by name.
+        return partial(type(self), self.what, where=str(self.where), fix=self.fix), ()
 
 
 class ConfigError(StepERError):

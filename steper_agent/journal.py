@@ -14,13 +14,14 @@ from typing import Annotated, Self
 from pydantic import Field, TypeAdapter, ValidationError
 
 from steper_agent.errors import JournalError
-from steper_agent.records import Finished, NodeRecord, Step, Trajectory
+from steper_agent.records import Finished, NodeRecord, Step, Swapped, Trajectory
 
-Line = Annotated[NodeRecord | Finished, Field(discriminator="line")]
+Entry = NodeRecord | Finished | Swapped
+Line = Annotated[Entry, Field(discriminator="line")]
 SYNC_EVERY = 1.0
 """Seconds; waiting for the disk after every run would cost several times what the rest of a short run does."""
 
-_LINE: TypeAdapter[NodeRecord | Finished] = TypeAdapter(Line)
+_LINE: TypeAdapter[Entry] = TypeAdapter(Line)
 
 
 class Journal:
@@ -52,7 +53,7 @@ class Journal:
             self.close()
             raise
 
-    def append(self, record: NodeRecord | Finished) -> None:
+    def append(self, record: Entry) -> None:
         data = (record.model_dump_json() + "\n").encode()
         with self._lock:
             whole = os.lseek(self._file, 0, os.SEEK_CUR)
@@ -89,11 +90,11 @@ class Journal:
     ) -> None:
         self.close()
 
-    def _remember(self, record: NodeRecord | Finished) -> None:
+    def _remember(self, record: Entry) -> None:
         if isinstance(record, Finished):
             self.finished[record.run] = record
             self._recalled = {at: node for at, node in self._recalled.items() if at[0] != record.run}
-        elif record.outcome in ("ok", "parse_error", "empty_retrieval"):
+        elif isinstance(record, NodeRecord) and record.outcome in ("ok", "parse_error", "empty_retrieval"):
             self._recalled[record.run, record.key] = record
 
     def _cut_half_line(self) -> None:
@@ -107,7 +108,7 @@ class Journal:
         os.lseek(self._file, whole, os.SEEK_SET)
 
 
-def read(path: Path) -> Iterator[NodeRecord | Finished]:
+def read(path: Path) -> Iterator[Entry]:
     """Every whole line of a journal, in order.
 
     Raises:
@@ -134,7 +135,7 @@ def trajectories(path: Path) -> list[Trajectory]:
     for record in read(path):
         if isinstance(record, NodeRecord):
             open_runs.setdefault(record.run, []).append(record)
-        else:
+        elif isinstance(record, Finished):
             done.append(assemble(record, open_runs.pop(record.run, [])))
     return done
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat
 
 Kind = Literal["initialization", "expansion", "aggregation"]
 """The reasoning ability a step trains (StepER, section 3): first step, middle steps, last step."""
@@ -140,6 +140,21 @@ class Finished(Record):
     """Wall clock of the whole run."""
 
 
+class Swapped(Record):
+    """The journal line of a swap: which version new runs got from then on, or why not."""
+
+    line: Literal["swap"] = "swap"
+    time: AwareDatetime
+    """UTC, at its end."""
+    before: str
+    after: str
+    """The same as `before` where the swap failed."""
+    ok: bool
+    reason: str = ""
+    seconds: dict[str, float]
+    """Of every phase that began, in their order."""
+
+
 class Example(Record):
     """One training sequence: what the model sees and what it is asked to learn."""
 
@@ -184,3 +199,46 @@ class StudentCard(Record):
     """Trainable parameters."""
     created_by: str
     """The command that made it."""
+
+
+Mode = Literal["auto", "adapter", "merged", "full"]
+"""How a student is served: as an adapter beside its base, merged into a copy of its base, or as the full weights it is.
+The latter two stand up a second model and need its memory for as long as the old one drains. `auto` is what its card says."""
+
+
+class Golden(Record):
+    """What a student's trainer saw it say to one step's prompt; a served student must say the same."""
+
+    kind: Kind
+    step: int
+    prompt: tuple[int, ...]
+    """Token ids."""
+    output: tuple[int, ...]
+    """Greedy token ids."""
+    logprobs: tuple[float, ...]
+    """Natural logarithms, one a token of `output`."""
+    margins: tuple[float, ...]
+    """By how much each token's log-probability is above that of the next likeliest; small ones may tip in another engine."""
+    rivals: tuple[int, ...]
+    """Those next likeliest tokens."""
+
+
+Action = Literal["added", "promoted", "rolled_back", "pruned", "refused"]
+"""What happened to a student. `refused`: a serving process could not take what was promoted; it changes no state."""
+
+
+class StudentEvent(Record):
+    """One line of a registry's history."""
+
+    time: AwareDatetime
+    """UTC."""
+    action: Action
+    student: str | None = Field(pattern=r"^student@[0-9a-f]{12}$")
+    """None is the bare base: gone back to by `rolled_back`, or `refused`."""
+    base: str
+    """Fingerprint of the base it is a student of."""
+    by: str
+    """The command or process that did it."""
+    reason: str = ""
+    scores: dict[str, FiniteFloat] = Field(default_factory=dict)
+    """What was known of its quality then: the card's figures, or a gate's."""

@@ -4,7 +4,13 @@
     python -m training.collect --index DIR --replay chains.jsonl --where dataset=hotpotqa --out runs/collect
 
 Stopped or killed, the same command goes on where it was: finished questions are kept, and of an unfinished one every
-node that is in the journal is recalled instead of run again.
+node that is in the journal is recalled instead of run again. While a provider refuses calls for its rate limit, fewer than
+--concurrency questions are under way, and the refused ones are taken up again.
+
+With --engine ray, --workers actors of a Ray cluster ask, each with --concurrency questions under way, and this process
+writes the journal. --ray-address names a cluster of several machines: each needs this package, the teacher's API key in
+its environment, and the index, exemplars and model folders at the same paths. Runs under way when this process is killed
+are then asked again from what the journal holds. Either engine goes on where the other stopped.
 """
 
 from __future__ import annotations
@@ -16,8 +22,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, FakeListChatModel
 from pydantic import Field
 
 from graphs.run import Context, answer_all, recipe_of
@@ -27,11 +34,11 @@ from steper_agent.config import Config, command_line
 from steper_agent.durable import digest, write_atomic
 from steper_agent.errors import ConfigError, DataError
 from steper_agent.journal import Journal
-from steper_agent.records import Question, Record, Trajectory
+from steper_agent.records import Question, Record, Stop
 from steper_agent.retrieval import IndexRetriever, open_index, read_questions
 from training.models import open_model
 from training.replay import Chain, read_chains, teacher_of
-from training.run_folder import claim
+from training.run_folder import SETTINGS, claim
 from training.verb import progress, run, versions
 
 JOURNAL, REPORT = "journal.jsonl", "report.json"
@@ -54,6 +61,9 @@ class CollectConfig(Config):
     concurrency: int = Field(8, gt=0, description="questions under way at once")
     max_tokens: int = Field(128, gt=0, description="most tokens a model may write in one step")
     seed: int = Field(0, description="seed of a sampling teacher")
+    engine: Literal["local", "ray"] = Field("local", description="local asks from this process, ray from actors on a Ray cluster")
+    workers: int = Field(2, gt=0, description="with ray: actors, each with a teacher, an index and --concurrency of its own")
+    ray_address: str = Field("", description="with ray: HOST:PORT of a cluster whose machines read the same paths; empty starts one here")
 
 
 class Collected(Record):
@@ -84,22 +94,27 @@ def collect(config: CollectConfig, *, on_progress: Callable[[int, int], None] | 
     Raises:
         ConfigError, DataError, IndexFault, ModelError: something a person must mend, before the first call.
     """
+    if config.ray_address and config.engine == "local":
+        raise ConfigError("--ray-address is for --engine ray", where="collect", fix="add --engine ray, or leave it out")
     chains = read_chains(config.replay) if config.replay else []
     questions = _chosen(config, chains)
-    teacher = teacher_of(chains) if chains else open_model(config.teacher, max_tokens=config.max_tokens, seed=config.seed)
     index = open_index(config.index)
-    claim(config.out, config, free=("concurrency", "limit", "out"))
-    steps = max([config.steps, *(len(chain.lines) for chain in chains)])
-    return _run(config, questions, teacher, index, steps, on_progress)
+    bare = Context(
+        model=_teacher(config, chains), retriever=index, strategy=config.strategy, k=config.k,
+        steps=max([config.steps, *(len(chain.lines) for chain in chains)]),
+        exemplars=read_exemplars(config.exemplars, strategy_named(config.strategy)) if config.exemplars else (),
+    )  # fmt: skip
+    # On Ray a fresh folder is claimed when an actor has opened the teacher, so that a wrong one does not stick to it.
+    if config.engine == "local" or (config.out / SETTINGS).exists():
+        _claim(config)
+    return _run(config, questions, bare, index, on_progress)
 
 
 def _run(
-    config: CollectConfig, questions: list[Question], teacher: BaseChatModel, index: IndexRetriever, steps: int,
+    config: CollectConfig, questions: list[Question], bare: Context, index: IndexRetriever,
     on_progress: Callable[[int, int], None] | None,
 ) -> Collected:  # fmt: skip
     start = time.perf_counter()
-    exemplars = read_exemplars(config.exemplars, strategy_named(config.strategy)) if config.exemplars else ()
-    bare = Context(model=teacher, retriever=index, strategy=config.strategy, k=config.k, steps=steps, exemplars=exemplars)
     recipe = {**recipe_of(bare, index.digest), "teacher": config.replay.name if config.replay else config.teacher}
     stops: Counter[str] = Counter()
     with Journal(config.out / JOURNAL) as journal, progress() as bar:
@@ -107,21 +122,50 @@ def _run(
         todo = [question for question in questions if question.id not in journal.finished]
         task = bar.add_task("collect", total=len(questions), completed=len(questions) - len(todo))
 
-        def count(trajectory: Trajectory, seconds: float) -> None:
-            del seconds
-            stops[trajectory.stop] += 1
+        def count(stop: Stop) -> None:
+            stops[stop] += 1
             bar.advance(task)
             if on_progress:
                 on_progress(already + sum(stops.values()), len(questions))
 
         context = replace(bare, journal=journal, recipe=digest(recipe))
-        answer_all(todo, context, concurrency=config.concurrency, on_finished=count)
+        if config.engine == "ray":
+            _answer_on_ray(config, todo, context, index, journal, count)
+        else:
+            answer_all(todo, context, concurrency=config.concurrency, on_finished=lambda made, _: count(made.stop))
         all_stops = Counter(end.stop for end in journal.finished.values())
     done = Collected(journal=config.out / JOURNAL, finished=sum(all_stops.values()), already=already,
                      failed=stops["error"], stops={str(stop): count for stop, count in all_stops.items()}, seconds=time.perf_counter() - start)
     report = {**json.loads(done.model_dump_json()), "recipe": recipe, "versions": versions()}
     write_atomic(config.out / REPORT, json.dumps(report, indent=1) + "\n")
     return done
+
+
+def _teacher(config: CollectConfig, chains: Sequence[Chain]) -> BaseChatModel:
+    if config.engine == "ray":
+        # Nobody asks it: the teacher may load weights, and that is for the actors to do.
+        return FakeListChatModel(responses=[])
+    return teacher_of(chains) if chains else open_model(config.teacher, max_tokens=config.max_tokens, seed=config.seed)
+
+
+def _claim(config: CollectConfig) -> None:
+    claim(config.out, config, free=("concurrency", "limit", "out", "engine", "workers", "ray_address"))
+
+
+def _answer_on_ray(
+    config: CollectConfig, todo: list[Question], context: Context, index: IndexRetriever, journal: Journal,
+    on_stop: Callable[[Stop], None],
+) -> None:  # fmt: skip
+    from training.ray_collect import Order, answer_on_ray
+
+    order = Order(
+        folder=Path.cwd(), teacher=f"replay:{config.replay.absolute()}" if config.replay else config.teacher,
+        max_tokens=config.max_tokens, seed=config.seed, index=config.index.absolute(), index_digest=index.digest,
+        exemplars=config.exemplars.absolute() if config.exemplars else None, strategy=context.strategy, k=context.k,
+        steps=context.steps, recipe=context.recipe, concurrency=config.concurrency,
+    )  # fmt: skip
+    answer_on_ray(todo, order, journal, workers=config.workers, address=config.ray_address,
+                  on_open=lambda: _claim(config), on_stop=on_stop)
 
 
 def _chosen(config: CollectConfig, chains: Sequence[Chain]) -> list[Question]:

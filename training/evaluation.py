@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
 from steper_agent.errors import DataError
-from steper_agent.records import Finished, NodeRecord, Record, Score, Trajectory
+from steper_agent.records import NodeRecord, Record, Score, Trajectory
 from training.metrics import DEFINITION, Interval, acc, best, em, f1, interval, recall_at, score
 
 Failure = Literal["error", "parse_error", "gold_never_retrieved", "budget", "retrieved_but_wrong", "support_unknown"]
@@ -128,7 +128,7 @@ def support_curve(trajectory: Trajectory) -> tuple[float, ...]:
     return tuple(curve)
 
 
-def efforts_of(records: Iterable[NodeRecord | Finished]) -> dict[str, Effort]:
+def efforts_of(records: Iterable[Record]) -> dict[str, Effort]:
     """What each question cost, by question id, from the lines of a journal."""
     efforts: dict[str, Effort] = {}
     for node in records:
