@@ -15,7 +15,7 @@ from steper_agent.students import weights
 from steper_agent.students.fingerprint import base_fingerprint
 from steper_agent.students.weights import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
-CARD = "student.json"
+CARD, GOLDEN = "student.json", "golden.jsonl"
 FULL = (
     "config.json", "generation_config.json", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "vocab.json", "merges.txt",
@@ -53,14 +53,22 @@ def read_card(folder: str | Path) -> StudentCard:
         raise AdapterError("the student card is damaged", where=file, fix="copy the whole folder again") from broken
 
 
-def content_hash(folder: str | Path) -> str:
-    """SHA-256 over names and bytes of the files that make the student what it is; the card is not one of them."""
+def student_files(folder: str | Path) -> list[str]:
+    """Names of the files that make the student what it is, sorted; the card is not one of them."""
     folder = Path(folder)
-    names = [ADAPTER_CONFIG, ADAPTER_WEIGHTS]
-    if not (folder / ADAPTER_CONFIG).is_file():
-        names = [*(name for name in FULL if (folder / name).is_file()), *(f.name for f in folder.glob("*.safetensors"))]
+    golden = [GOLDEN] if (folder / GOLDEN).is_file() else []
+    if (folder / ADAPTER_CONFIG).is_file():
+        return sorted([ADAPTER_CONFIG, ADAPTER_WEIGHTS, *golden])
+    full = (name for name in FULL if (folder / name).is_file())
+    return sorted([*full, *golden, *(file.name for file in folder.glob("*.safetensors"))])
+
+
+def content_hash(folder: str | Path) -> str:
+    """SHA-256 over names and bytes of the student's files."""
+    folder = Path(folder)
+    names = student_files(folder)
     total = hashlib.sha256()
-    for name in sorted(names):
+    for name in names:
         if not (folder / name).is_file():
             raise AdapterError(f"{name} is missing", where=folder, fix="save the student's weights as safetensors")
         total.update(f"{name}\0{digest_file(folder / name)}\n".encode())
@@ -69,14 +77,34 @@ def content_hash(folder: str | Path) -> str:
     return total.hexdigest()
 
 
+def check_student(folder: str | Path) -> StudentCard:
+    """Refuse a student that is incomplete, altered or unsafe, whatever its base; return its card."""
+    card = _honest_card(Path(folder))
+    _check_weights(Path(folder), card, None, None)
+    return card
+
+
 def verify_student(
-    folder: str | Path, base: str | Path, *, fingerprint: str | None = None, shapes: weights.Shapes | None = None
-) -> StudentCard:
+    folder: str | Path, base: str | Path, *, fingerprint: str | None = None, shapes: weights.Shapes | None = None,
+    limits: weights.Limits | None = None,
+) -> StudentCard:  # fmt: skip
     """Refuse a student that is incomplete, altered, unsafe or made for another base; return its card.
 
-    `fingerprint` and `shapes` of the base may be given where they are known, so that its weights are not read again.
+    `fingerprint` and `shapes` of the base may be given where they are known, so that its weights are not read again;
+    `limits` are those of the engine that is to serve an adapter.
     """
     folder = Path(folder)
+    card = _honest_card(folder)
+    if card.base != (fingerprint or base_fingerprint(base)):
+        raise AdapterError(
+            "made for another base", where=folder, fix=f"use the base with fingerprint {card.base[:12]}, not {base}"
+        )
+    _check_weights(folder, card, weights.base_shapes(base) if shapes is None else shapes, limits)
+    return card
+
+
+def _honest_card(folder: Path) -> StudentCard:
+    """The card of a folder that holds neither links nor pickles, and exactly the content the card names."""
     if not folder.is_dir():
         raise AdapterError("no such student folder", where=folder, fix="give the folder that `distill` wrote")
     for file in sorted(folder.rglob("*")):
@@ -91,13 +119,14 @@ def verify_student(
             f"content is {found[:12]}, the card says {card.content[:12]}", where=folder,
             fix="the files were changed after saving: copy the student again",
         )  # fmt: skip
-    if card.base != (fingerprint or base_fingerprint(base)):
-        raise AdapterError(
-            "made for another base", where=folder, fix=f"use the base with fingerprint {card.base[:12]}, not {base}"
-        )
-    check = weights.check_adapter if card.form == "adapter" else weights.check_full
-    check(folder, weights.base_shapes(base) if shapes is None else shapes)
     return card
+
+
+def _check_weights(folder: Path, card: StudentCard, shapes: weights.Shapes | None, limits: weights.Limits | None) -> None:
+    if card.form == "adapter":
+        weights.check_adapter(folder, shapes, limits)
+    else:
+        weights.check_full(folder, shapes)
 
 
 def _canonical_config(file: Path) -> None:

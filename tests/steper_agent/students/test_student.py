@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from steper_agent.errors import AdapterError, ModelError
 from steper_agent.students.fingerprint import base_fingerprint
-from steper_agent.students.student import CARD, content_hash, read_card, save_student, verify_student
-from steper_agent.students.weights import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from steper_agent.students.student import CARD, check_student, content_hash, read_card, save_student, verify_student
+from steper_agent.students.weights import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Limits
 from tests.tiny import tiny_adapter, tiny_base, tiny_card
 
 
@@ -96,6 +96,12 @@ SPOILT = {
     "no tensors": (lambda s, b: reweigh(s, b, lambda t: t.clear()), "no tensors"),
     "code import": (lambda s, b: reconfigure(s, b, megatron_config={"a": 1}, megatron_core="os"), "megatron_config"),
     "rewrites base": (lambda s, b: reconfigure(s, b, init_lora_weights="pissa"), "init_lora_weights"),
+    "DoRA": (lambda s, b: reconfigure(s, b, use_dora=True), "use_dora"),
+    "whole modules": (lambda s, b: reconfigure(s, b, modules_to_save=["lm_head"]), "modules_to_save"),
+    "endless scale": (lambda s, b: reconfigure(s, b, lora_alpha=float("inf")), "scale is no number"),
+    "boundless scale": (lambda s, b: reconfigure(s, b, lora_alpha=10**400), "scale is no number"),
+    "no rank": (lambda s, b: reconfigure(s, b, r=None), "rank or scale"),
+    "unnamed module": (lambda s, b: reconfigure(s, b, target_modules=["q_proj", "v_proj"]), "down_proj` is not among"),
     "not lora": (lambda s, b: reconfigure(s, b, peft_type="IA3"), "not a LoRA"),
 }  # fmt: skip
 
@@ -107,6 +113,37 @@ def test_a_spoilt_student_is_refused(student: Path, base: Path, spoil: str) -> N
     with pytest.raises(AdapterError, match=says) as caught:
         verify_student(student, base)
     assert caught.value.fix
+
+
+NEEDS_NO_BASE = SPOILT.keys() - {"wrong shape", "no such layer"}
+
+
+@pytest.mark.parametrize("spoil", sorted(NEEDS_NO_BASE))
+def test_what_a_student_alone_shows_is_refused_without_its_base(student: Path, base: Path, spoil: str) -> None:
+    assert check_student(student) == verify_student(student, base)
+    change, says = SPOILT[spoil]
+    change(student, base)
+    with pytest.raises(AdapterError, match=says):
+        check_student(student)
+
+
+@pytest.mark.parametrize(("limits", "options", "says"), [
+    (Limits(3), {}, r"rank 4 is more than the server's 3\n.*\n.*--max-lora-rank"),
+    (Limits(8, frozenset({"q_proj", "v_proj"})), {}, r"cannot adapt `model\.layers\.0\.mlp\.down_proj`"),
+    (Limits(8), {"alpha_pattern": {"q_proj": 2}}, "takes no alpha_pattern"),
+    (Limits(8), {"rank_pattern": {"q_proj": 4}}, "takes no rank_pattern"),
+])  # fmt: skip
+def test_what_a_server_cannot_take_is_refused_before_it_sees_it(
+    student: Path, base: Path, limits: Limits, options: dict[str, Any], says: str
+) -> None:
+    reconfigure(student, base, **options)
+    verify_student(student, base)
+    with pytest.raises(AdapterError, match=says):
+        verify_student(student, base, limits=limits)
+
+
+def test_what_a_server_can_take_passes(student: Path, base: Path) -> None:
+    verify_student(student, base, limits=Limits(4, frozenset({"q_proj", "v_proj", "down_proj", "o_proj"})))
 
 
 def test_a_student_of_another_base_is_refused(student: Path, tmp_path: Path) -> None:
