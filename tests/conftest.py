@@ -6,3 +6,5 @@ from hypothesis import settings
 
 settings.register_profile("calm", deadline=None, database=None, max_examples=60)
 settings.load_profile("calm")
+
+pytest_plugins = ["tests.served"]

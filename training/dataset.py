@@ -31,7 +31,7 @@ class DatasetConfig(Config):
     base: Path = Field(description="folder of the base model the student starts from; its tokenizer makes the ids")
     out: Path = Field(description="folder for the data set")
     view: View = Field("stepwise", description="stepwise: one example a step; vanilla: the last step's only")
-    target: Target = Field("cumulative", description="cumulative: learn all lines so far; incremental: the step's own")
+    target: Target = Field("cumulative", description="cumulative: learn all lines so far; incremental: the step's own, for tool_calling")
     max_length: int = Field(4096, gt=0, description="tokens; a longer example loses its oldest unneeded passages")
     max_dropped: float = Field(0.2, ge=0, le=1, description="share of examples that may be too long; more is an error")
     all_answers: bool = Field(False, description="keep trajectories with a wrong answer too")

@@ -17,6 +17,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
+from graphs.strategies import strategy_named
 from steper_agent.config import Config, command_line
 from steper_agent.durable import digest_file, write_atomic
 from steper_agent.records import Passage, Question
@@ -80,7 +81,11 @@ def demo(config: DemoConfig, console: Console) -> DemoReport:
                                           max_tokens=config.max_tokens, concurrency=16))
         console.print(f"  {collected.finished} trajectories, {collected.stops}")
     with clock.phase("dataset", "From the journal: one example a step (initialization, expansion, aggregation), right answers only."):
-        card = build_dataset(DatasetConfig(journal=(config.out / "collect" / JOURNAL,), base=config.base, out=config.out / "dataset"))
+        # In a conversation every turn is the last one of some example: taught cumulatively, the first turns would be taught
+        # again with each later one, and drown the one token that decides whether to search on or to conclude.
+        target = "incremental" if strategy_named(config.strategy).TOOLS else "cumulative"
+        card = build_dataset(DatasetConfig(journal=(config.out / "collect" / JOURNAL,), base=config.base, target=target,
+                                           out=config.out / "dataset"))
         console.print(f"  examples: {card.examples}, {card.tokens} tokens, {card.learned_tokens} of them to be learned")
     with clock.phase("distill", "A student (LoRA on the base model) learns the steps; σ weighs the kinds by their difficulty."), Live() as live:
         student = distill(DistillConfig(

@@ -173,7 +173,9 @@ def _arguments(config: DistillConfig) -> Any:
 
 def _finish(config: DistillConfig, card: DatasetCard, trainer: Any, command: str) -> Distilled:
     from steper_agent.models.loading import open_tokenizer
+    from steper_agent.students.golden import write_golden
     from steper_agent.students.student import save_student
+    from training.goldens import goldens_of
     from training.plots import draw_curves
 
     folder = config.out / STUDENT
@@ -183,6 +185,7 @@ def _finish(config: DistillConfig, card: DatasetCard, trainer: Any, command: str
     (folder / "README.md").unlink(missing_ok=True)
     if config.method == "full":
         open_tokenizer(config.base).save_pretrained(folder)
+    write_golden(folder, goldens_of(config.base, folder, trainer.train_dataset))
     parameters = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     student = save_student(folder, StudentCard(
         name="", content="", base=card.base, form="full" if config.method == "full" else "adapter", target=card.target,

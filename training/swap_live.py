@@ -19,7 +19,7 @@ from steper_agent.errors import ModelError
 from steper_agent.models.local import LocalChatModel
 from steper_agent.models.slot import ModelSlot, SwapReport
 from steper_agent.records import Question, Trajectory
-from steper_agent.students.swap import swap_student
+from steper_agent.students.swap import Terms, swap_student
 from training.demo_report import Answered, SwapStory
 from training.metrics import em
 
@@ -79,7 +79,7 @@ def _canary(context: Context, question: str) -> list[BaseMessage]:
 def _swap(
     slot: ModelSlot, base: LocalChatModel, student: Path, canary: list[BaseMessage], tell: Callable[[str], None]
 ) -> SwapReport:
-    report = swap_student(slot, base, student, [canary], on_event=lambda phase, words: tell(f"  {phase}: {words}"))
+    report = swap_student(slot, base, student, Terms([canary]), on_event=lambda phase, words: tell(f"  {phase}: {words}"))
     if not report.ok:
         raise ModelError(f"the student was refused: {report.reason}", where=student, fix="distil it again")
     return report

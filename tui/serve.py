@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import argparse
 import math
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tui.index import count
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+    from steper_agent.journal import Journal
+    from steper_agent.models.slot import ModelSlot
 
 
 def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -22,7 +29,7 @@ def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
     )  # fmt: skip
     parser.add_argument("--index", type=Path, required=True, metavar="DIR", help="made by: steper index build")
     parser.add_argument("--model", required=True, metavar="SPEC",
-                        help="local:PATH, local:PATH+STUDENT, openai:NAME, … or symbolic (the micro-world's teacher)")
+                        help="local:PATH, vllm:PATH, local:PATH+STUDENT, openai:NAME, … or symbolic (the micro-world's teacher)")
     parser.add_argument("--strategy", default="ircot", help="how to reason in steps (default: ircot)")
     parser.add_argument("-k", type=count, default=4, metavar="N", help="passages a search returns (default: 4)")
     parser.add_argument("--steps", type=count, default=5, metavar="N", help="step budget (default: 5)")
@@ -32,6 +39,8 @@ def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--name", default="steper", help="what clients call the model (default: steper)")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="holds the bearer token to ask for")
     parser.add_argument("--journal", type=Path, metavar="FILE", help="append what every node did to this journal")
+    parser.add_argument("--registry", type=Path, metavar="DIR",
+                        help="serve the student that is live there, and follow: what is promoted comes to serve here")
     parser.add_argument("--max-inflight", type=count, default=64, metavar="N", help="questions answered at once (default: 64)")
     parser.add_argument("--grace", type=seconds, default=30.0, metavar="S",
                         help="seconds that running questions may take when it is told to stop (default: 30)")
@@ -54,15 +63,33 @@ def serve(args: argparse.Namespace) -> int:
     with ExitStack() as opened:
         # Before anything that takes long to load, so that a port in use is told at once.
         sock = opened.enter_context(bind(args.host, args.port, has_token=token is not None))
-        index, model = open_index(args.index), open_model(args.model, max_tokens=args.max_tokens)
+        students = [args.registry / "students"] if args.registry else []
+        index, model = open_index(args.index), open_model(args.model, max_tokens=args.max_tokens, students=students)
         journal = opened.enter_context(Journal(args.journal)) if args.journal else None
-        context = Context(model=model, retriever=index, strategy=args.strategy, k=args.k, steps=args.steps, journal=journal)
+        seated = opened.enter_context(following(model, args.registry, journal)) if args.registry else model
+        context = Context(model=seated, retriever=index, strategy=args.strategy, k=args.k, steps=args.steps, journal=journal)
         app = create_app(context, name=args.name, token=token, max_inflight=args.max_inflight,
                          hosts=() if token else names_of(args.host))
         key = "your token" if token else "any text"
         said = f'serving {url_of(sock)}: give any OpenAI client this base_url, model "{args.name}" and {key} as api_key'
         serve_app(app, sock, grace=args.grace, access_log=args.verbose, on_ready=lambda: print(said, flush=True))
     return 0
+
+
+@contextmanager
+def following(model: BaseChatModel, folder: Path, journal: Journal | None) -> Iterator[ModelSlot]:
+    """The seat of this model, given to whoever the registry in the folder says."""
+    from steper_agent.errors import ConfigError
+    from steper_agent.models.slot import ModelSlot
+    from steper_agent.students.registry import Registry
+    from steper_agent.students.swap import Swappable
+    from steper_agent.students.usher import Usher
+
+    if not isinstance(model, Swappable):
+        raise ConfigError("no student can take the seat of this model", where="--registry", fix="give --model local:PATH or vllm:PATH")
+    slot = ModelSlot(model)
+    with Usher(slot, model, Registry(folder), on_swap=journal.append if journal else None):
+        yield slot
 
 
 def port(text: str) -> int:

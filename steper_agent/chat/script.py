@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import date
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
@@ -94,30 +94,12 @@ class Script:
                     text = f"{before}{place(number)}\n{text[len(before) :]}"
         return text
 
-    @cached_property
+    @property
     def _keeps_system(self) -> bool:
-        """Whether the system's words stand first and stay there; some templates refuse them, drop them, or let them
-        wander to the newest question."""
-        from jinja2 import TemplateError
-
-        try:
-            text = self._apply(PROBE, [], ask=True)
-        except TemplateError:
-            return False
-        first = PLACE.search(text)
-        return first is not None and int(first[2]) == 0
+        return keeps_system(self._tokenizer, self._tokenizer.get_chat_template())
 
     def _apply(self, turns: Sequence[Turn], tools: list[Any], *, ask: bool) -> str:
-        chat = [{**turn.fields, "content": place(number) if turn.content else ""} for number, turn in enumerate(turns)]
-        return str(
-            self._tokenizer.apply_chat_template(
-                chat,
-                tools=tools if self._native and tools else None,
-                add_generation_prompt=ask,
-                tokenize=False,
-                strftime_now=same_day,
-            )
-        )
+        return as_written(self._tokenizer, turns, tools if self._native and tools else None, ask=ask)
 
     def _ids(self, text: str, turns: Sequence[Turn], *, first: bool = False) -> list[int]:
         ids: list[int] = []
@@ -140,6 +122,30 @@ class Script:
             ids += self.codec.markup(space + text) if part.ours else self.codec.encode(space + text)
             space = ""
         return ids
+
+
+@lru_cache(maxsize=4)
+def keeps_system(tokenizer: Any, template: str) -> bool:
+    """Whether the system's words stand first in this template and stay there; some refuse them, drop them, or let them
+    wander to the newest question. Kept, because every prompt asks."""
+    from jinja2 import TemplateError
+
+    try:
+        text = as_written(tokenizer, PROBE, None, ask=True, chat_template=template)
+    except TemplateError:
+        return False
+    first = PLACE.search(text)
+    return first is not None and int(first[2]) == 0
+
+
+def as_written(tokenizer: Any, turns: Sequence[Turn], tools: list[Any] | None, *, ask: bool, **chosen: str) -> str:
+    """The turns as the template writes them, with a `place` for every content."""
+    chat = [{**turn.fields, "content": place(number) if turn.content else ""} for number, turn in enumerate(turns)]
+    return str(
+        tokenizer.apply_chat_template(
+            chat, tools=tools, add_generation_prompt=ask, tokenize=False, strftime_now=same_day, **chosen
+        )
+    )
 
 
 def place(number: int) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from steper_agent.errors import ModelError, StepERError
+from steper_agent.models.loading import Vocabulary
 
 WINDOW = 6
 """Prompt tokens decoded along with the first new ones: some tokenizers drop a leading space without them."""
@@ -25,6 +26,20 @@ class Request:
     """0 is greedy."""
     top_p: float = 1.0
     seed: int = 0
+    logprobs: int | None = None
+    """None asks for none; n for those of the tokens written and of the n likeliest in the place of each."""
+    schema: str = ""
+    """JSON schema that the text must follow, where the source can hold a model to one."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenChance:
+    """Log-probabilities where a token was written: natural logarithms, before temperature and top_p."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+    """The likeliest tokens there, the likeliest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +52,10 @@ class Done:
     output_ids: tuple[int, ...]
     """All tokens generated: those that hold the stop string, and the end token, included."""
     finish_reason: Literal["stop", "length"]
+    chances: tuple[TokenChance, ...] = ()
+    """One a token generated, where the request asked for them."""
+    cached: int | None = None
+    """Prompt tokens the source had computed before; None where it keeps no count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +64,30 @@ class Failed:
 
 
 Event = Piece | Done | Failed
+
+
+def fitted(request: Request, vocabulary: Vocabulary, where: object) -> Request:
+    """The request as it can be answered: the answer gets at most the room that the prompt leaves in the window.
+
+    Raises:
+        ModelError: there is nothing to do, the prompt does not fit, or a setting or token is none of this model's.
+    """
+    prompt, window = len(request.prompt), vocabulary.window
+    if not prompt or request.max_tokens < 1:
+        raise ModelError(f"{prompt} prompt tokens and max_tokens={request.max_tokens}: nothing to do", where=where,
+                         fix="give a prompt, and max_tokens of at least 1")  # fmt: skip
+    if request.temperature < 0 or not 0 < request.top_p <= 1:
+        raise ModelError(f"temperature={request.temperature}, top_p={request.top_p}", where=where,
+                         fix="temperature is at least 0; top_p is above 0 and at most 1")  # fmt: skip
+    if max(request.prompt) >= vocabulary.size:
+        raise ModelError(f"token {max(request.prompt)} is beyond the model's {vocabulary.size} embeddings", where=where,
+                         fix="use the tokenizer this model was trained with")  # fmt: skip
+    if window is None or prompt + request.max_tokens <= window:
+        return request
+    if prompt >= window:
+        raise ModelError(f"the prompt has {prompt} tokens, the model's window is {window}", where=where,
+                         fix="ask for fewer passages or steps, or use a model with a larger window")  # fmt: skip
+    return replace(request, max_tokens=window - prompt)
 
 
 class Ticket:
@@ -121,53 +164,85 @@ class Row:
         self.ticket = ticket
         self.done = False
         self._ends = ends
-        self._ids: list[int] = []
+        self.ids: list[int] = []
+        """Generated so far."""
+        self.cached: int | None = None
+        self._chances: list[TokenChance] = []
         self._text = TextStream(tokenizer, ticket.request.prompt, ticket.request.stop)
 
-    def take(self, token: int) -> None:
+    def take(self, token: int, chance: TokenChance | None = None) -> None:
         """One more token; tells the requester what it means, and closes the row at its end."""
         if self.done:
             return
         if self.ticket.cancelled.is_set():
             self.done = True
             return
-        self._ids.append(token)
+        self.ids.append(token)
+        if chance is not None:
+            self._chances.append(chance)
         if token in self._ends:
-            self._finish("stop")
+            self.finish("stop")
             return
         text = self._text.push(token)
         if text:
             self.ticket.tell(Piece(text))
         if self._text.stopped:
-            self._finish("stop")
-        elif len(self._ids) >= self.ticket.request.max_tokens:
-            self._finish("length")
+            self.finish("stop")
+        elif len(self.ids) >= self.ticket.request.max_tokens:
+            self.finish("length")
 
     def fail(self, error: StepERError) -> None:
         if not self.done:
             self.done = True
             self.ticket.tell(Failed(error))
 
-    def _finish(self, reason: Literal["stop", "length"]) -> None:
+    def finish(self, reason: Literal["stop", "length"]) -> None:
+        """No more tokens come."""
+        if self.done:
+            return
         self.done = True
         rest = self._text.close()
         if rest:
             self.ticket.tell(Piece(rest))
-        self.ticket.tell(Done(tuple(self._ids), reason))
+        self.ticket.tell(Done(tuple(self.ids), reason, tuple(self._chances), self.cached))
+
+
+class Chances:
+    """Logits processor that changes nothing: it notes how likely every token is, for the rows that want to know."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._wanted = {at: row.ticket.request.logprobs or 0 for at, row in enumerate(rows)
+                        if row.ticket.request.logprobs is not None}  # fmt: skip
+        self._logs: Any = None
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:  # noqa: ARG002 - transformers' signature
+        if self._wanted:
+            self._logs = scores.float().log_softmax(dim=-1)
+        return scores
+
+    def of(self, row: int, token: int) -> TokenChance | None:
+        """Of the token just chosen in this row."""
+        if row not in self._wanted:
+            return None
+        logs = self._logs[row]
+        likeliest = logs.topk(min(self._wanted[row], len(logs)))
+        return TokenChance(token, float(logs[token]),
+                           tuple(zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)))  # fmt: skip
 
 
 class Follow:
     """Stopping criterion of `generate`: hands each new token to its row, says which rows are done."""
 
-    def __init__(self, rows: Sequence[Row], stopping: threading.Event) -> None:
+    def __init__(self, rows: Sequence[Row], chances: Chances, stopping: threading.Event) -> None:
         self._rows = rows
+        self._chances = chances
         self._stopping = stopping
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:  # noqa: ARG002 - transformers' signature
         import torch
 
-        for row, token in zip(self._rows, input_ids[:, -1].tolist(), strict=True):
-            row.take(token)
+        for at, (row, token) in enumerate(zip(self._rows, input_ids[:, -1].tolist(), strict=True)):
+            row.take(token, self._chances.of(at, token))
         over = self._stopping.is_set()
         return torch.tensor([row.done or over for row in self._rows], device=input_ids.device)
 

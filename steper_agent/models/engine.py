@@ -16,7 +16,20 @@ from typing import Any
 
 from steper_agent.errors import ModelError, StepERError
 from steper_agent.models.adapters import Adapters
-from steper_agent.models.decoding import Choose, Done, Event, Failed, Follow, Piece, Request, Row, Ticket, refuse_nan
+from steper_agent.models.decoding import (
+    Chances,
+    Choose,
+    Done,
+    Event,
+    Failed,
+    Follow,
+    Piece,
+    Request,
+    Row,
+    Ticket,
+    fitted,
+    refuse_nan,
+)
 from steper_agent.models.loading import open_base
 from steper_agent.students.fingerprint import base_fingerprint
 
@@ -47,11 +60,11 @@ class Engine:
         max_batch_tokens: int = 32_768,
     ) -> None:  # fmt: skip
         self.path = Path(path)
-        self._model, self.tokenizer, self._ends, self._pad, self._window = open_base(path, dtype=dtype, device=device)
+        self._model, self.vocabulary = open_base(path, dtype=dtype, device=device)
+        self.tokenizer = self.vocabulary.tokenizer
         self.fingerprint = base_fingerprint(path)
         self._adapters = Adapters(self._model)
         self.shapes = self._adapters.shapes
-        self._vocabulary = int(self._model.get_input_embeddings().weight.shape[0])
         self._limits = (max_batch, max_batch_tokens)
         self._waiting: deque[Ticket | Call] = deque()
         self._changed = threading.Condition()
@@ -124,24 +137,10 @@ class Engine:
             self._thread.join()
 
     def _checked(self, request: Request) -> Request:
-        prompt, window = len(request.prompt), self._window
-        if not prompt or request.max_tokens < 1:
-            raise ModelError(f"{prompt} prompt tokens and max_tokens={request.max_tokens}: nothing to do",
-                             where=self.path, fix="give a prompt, and max_tokens of at least 1")  # fmt: skip
-        if request.temperature < 0 or not 0 < request.top_p <= 1:
-            raise ModelError(f"temperature={request.temperature}, top_p={request.top_p}", where=self.path,
-                             fix="temperature is at least 0; top_p is above 0 and at most 1")  # fmt: skip
-        if max(request.prompt) >= self._vocabulary:
-            raise ModelError(f"token {max(request.prompt)} is beyond the model's {self._vocabulary} embeddings",
-                             where=self.path, fix="use the tokenizer this model was trained with")  # fmt: skip
-        if window is None or prompt + request.max_tokens <= window:
-            return request
-        if prompt >= window:
-            raise ModelError(f"the prompt has {prompt} tokens, the model's window is {window}", where=self.path,
-                             fix="ask for fewer passages or steps, or use a model with a larger window")  # fmt: skip
-        # The prompt fits: the answer gets the room that is left and ends there with finish_reason "length".
-        return Request(request.prompt, request.adapter, window - prompt, request.stop, request.temperature,
-                       request.top_p, request.seed)  # fmt: skip
+        if request.schema:
+            raise ModelError("a model in this process cannot be held to a JSON schema", where=self.path,
+                             fix="serve it (vllm: instead of local:), or ask without response_format")  # fmt: skip
+        return fitted(request, self.vocabulary, self.path)
 
     def _between(self, function: Callable[[], Any]) -> Any:
         call = Call(function)
@@ -195,7 +194,7 @@ class Engine:
             return batch
 
     def _generate(self, tickets: list[Ticket]) -> None:
-        rows = [Row(ticket, self.tokenizer, self._ends) for ticket in tickets if not ticket.cancelled.is_set()]
+        rows = [Row(ticket, self.tokenizer, self.vocabulary.ends) for ticket in tickets if not ticket.cancelled.is_set()]
         if not rows:
             return
         try:
@@ -219,23 +218,24 @@ class Engine:
         requests = [row.ticket.request for row in rows]
         longest = max(len(request.prompt) for request in requests)
         device = self._model.device
-        ids = torch.full((len(rows), longest), self._pad, dtype=torch.long)
+        ids = torch.full((len(rows), longest), self.vocabulary.pad, dtype=torch.long)
         mask = torch.zeros_like(ids)
         for at, request in enumerate(requests):
             ids[at, longest - len(request.prompt) :] = torch.tensor(request.prompt)
             mask[at, longest - len(request.prompt) :] = 1
-        processors: list[Any] = [refuse_nan]
+        chances = Chances(rows)
+        processors: list[Any] = [refuse_nan, chances]
         if requests[0].temperature > 0:
             processors.append(Choose(requests[0], device))
         self._model.generate(
             inputs=ids.to(device),
             attention_mask=mask.to(device),
             generation_config=settings(
-                max_new_tokens=max(request.max_tokens for request in requests), do_sample=False, pad_token_id=self._pad,
+                max_new_tokens=max(request.max_tokens for request in requests), do_sample=False, pad_token_id=self.vocabulary.pad,
                 use_cache=True,
             ),
             logits_processor=processors,
-            stopping_criteria=[Follow(rows, self._closed)],
+            stopping_criteria=[Follow(rows, chances, self._closed)],
         )  # fmt: skip
 
 

@@ -15,14 +15,22 @@ TEMPLATE = (
 """For a tokenizer that has no chat template of its own: `Role:`, the content and a blank line, and at last `Assistant:`."""
 
 
-class Loaded(NamedTuple):
-    model: Any
+class Vocabulary(NamedTuple):
+    """What a model folder says about text and token ids, its weights unread."""
+
     tokenizer: Any
+    size: int
+    """Token ids the model has embeddings for."""
     ends: frozenset[int]
     """Ids that end a turn."""
     pad: int
     window: int | None
     """Most tokens of prompt and answer together; None where the architecture sets no bound."""
+
+
+class Loaded(NamedTuple):
+    model: Any
+    vocabulary: Vocabulary
 
 
 def open_tokenizer(path: str | Path) -> Any:
@@ -45,27 +53,38 @@ def open_tokenizer(path: str | Path) -> Any:
     return tokenizer
 
 
+def open_vocabulary(path: str | Path) -> Vocabulary:
+    """Everything that turns text into ids and back for the model in this folder."""
+    tokenizer = open_tokenizer(path)
+    from transformers import AutoConfig, GenerationConfig
+
+    try:
+        config: Any = AutoConfig.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as broken:
+        raise ModelError(f"the model's config cannot be read: {broken}", where=path, fix="save it again: save_pretrained()") from broken
+    config = config.get_text_config()
+    ends = [config.eos_token_id, tokenizer.eos_token_id]
+    if (Path(path) / "generation_config.json").is_file():
+        generation: Any = GenerationConfig.from_pretrained(str(path), local_files_only=True)
+        ends.append(generation.eos_token_id)
+    all_ends = frozenset(token for end in ends for token in (end if isinstance(end, list) else [end]) if token is not None)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(all_ends, default=0)
+    return Vocabulary(tokenizer, config.vocab_size, all_ends, pad, getattr(config, "max_position_embeddings", None))
+
+
 def open_base(path: str | Path, *, dtype: Any = None, device: Any = None) -> Loaded:
     """Load for inference. Default: bfloat16 on the GPU where there is one, else float32 on the CPU."""
-    tokenizer = open_tokenizer(path)
+    vocabulary = open_vocabulary(path)
     import torch
     from transformers import GenerationConfig
 
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model = _read_model(Path(path), dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16))
     model = model.to(device).eval().requires_grad_(False)
-    config = model.config.get_text_config()
-    ends = frozenset(
-        token
-        for source in (model.generation_config.eos_token_id, config.eos_token_id, tokenizer.eos_token_id)
-        for token in (source if isinstance(source, list) else [source])
-        if token is not None
-    )
     # `generate` fills what it is not told from here: a checkpoint's sampling settings would bend greedy decoding.
     neutral: Any = GenerationConfig
     model.generation_config = neutral()
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends, default=0)
-    return Loaded(model, tokenizer, ends, pad, getattr(config, "max_position_embeddings", None))
+    return Loaded(model, vocabulary)
 
 
 def _read_model(folder: Path, dtype: Any) -> Any:

@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, InvalidToolCall, ToolCall
-from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 
 from steper_agent.models.decoding import Done, Piece, Request
@@ -29,9 +29,12 @@ class Reply:
     which LangChain loses where chunks are added up.
     """
 
-    def __init__(self, request: Request, version: str, tools: Sequence[Mapping[str, Any]], ids: Iterator[str]) -> None:
+    def __init__(
+        self, request: Request, version: str, tools: Sequence[Mapping[str, Any]], ids: Iterator[str], tokenizer: Any
+    ) -> None:  # fmt: skip
         self._request = request
         self._version = version
+        self._tokenizer = tokenizer
         self._calls = CallStream(tools) if tools else None
         self._ids = ids
 
@@ -70,9 +73,21 @@ class Reply:
         return reading._replace(calls=named)
 
     def _metadata(self, done: Done) -> dict[str, Any]:
-        return {"prompt_ids": list(self._request.prompt), "output_ids": list(done.output_ids),
-                "finish_reason": done.finish_reason, "model_name": self._version}  # fmt: skip
+        about = {"prompt_ids": list(self._request.prompt), "output_ids": list(done.output_ids),
+                 "finish_reason": done.finish_reason, "model_name": self._version}  # fmt: skip
+        return about if self._request.logprobs is None else {**about, "logprobs": self._logprobs(done)}
+
+    def _logprobs(self, done: Done) -> dict[str, Any]:
+        """As OpenAI's models tell them, token ids added."""
+        def entry(token: int, logprob: float) -> dict[str, Any]:
+            return {"id": token, "token": self._tokenizer.decode([token]), "logprob": logprob}
+
+        return {"content": [{**entry(at.token, at.logprob), "top_logprobs": [entry(*one) for one in at.top]}
+                            for at in done.chances]}  # fmt: skip
 
     def _usage(self, done: Done) -> UsageMetadata:
         given, made = len(self._request.prompt), len(done.output_ids)
-        return UsageMetadata(input_tokens=given, output_tokens=made, total_tokens=given + made)
+        usage = UsageMetadata(input_tokens=given, output_tokens=made, total_tokens=given + made)
+        if done.cached is not None:
+            usage["input_token_details"] = InputTokenDetails(cache_read=done.cached)
+        return usage

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Literal
@@ -14,7 +15,11 @@ from langchain_core.language_models import BaseChatModel
 from steper_agent.errors import ModelError, StepERError
 from steper_agent.records import Record
 
-Phase = Literal["load", "canary", "switch", "failed"]
+LOG = logging.getLogger(__name__)
+Phase = Literal["preflight", "load", "warm", "canary", "gate", "switch", "drain", "unload", "failed"]
+Trial = tuple[Phase, Callable[[BaseChatModel], object]]
+"""What a loaded model must bear before anybody is answered by it: a function that raises where it does not."""
+OnPhase = Callable[[Phase, str], None]
 REFUSALS = (StepERError, OSError, ValueError, RuntimeError)
 """What a bad student does when it is tried. It never reaches the runs that are being served."""
 
@@ -23,11 +28,13 @@ class SwapReport(Record):
     before: str
     after: str
     """Version new runs get; the same as `before` where the swap failed."""
-    seconds: dict[str, float]
-    """Per phase: load, canary, switch."""
+    seconds: dict[Phase, float]
+    """Of every phase that began, in their order."""
     ok: bool
     reason: str = ""
     """Why the old version still serves."""
+    drained: bool | None = None
+    """Whether nobody uses the old versions any more; None where nobody waited for it."""
 
 
 @dataclass(slots=True)
@@ -39,7 +46,7 @@ class Lease:
 @dataclass(slots=True)
 class Seat:
     model: BaseChatModel
-    unload: Callable[[], None] | None
+    unload: Callable[[BaseChatModel], None] | None
 
 
 class ModelSlot:
@@ -105,37 +112,36 @@ class ModelSlot:
         return gone
 
     def swap(
-        self, load: Callable[[], BaseChatModel], *, canary: Callable[[BaseChatModel], None] | None = None,
-        on_event: Callable[[Phase, str], None] | None = None, unload: Callable[[BaseChatModel], None] | None = None,
-        version: str | None = None,
+        self, load: Callable[[], BaseChatModel], *, preflight: Callable[[], object] | None = None, trials: Sequence[Trial] = (),
+        on_event: OnPhase | None = None, unload: Callable[[BaseChatModel], None] | None = None, version: str | None = None,
     ) -> SwapReport:  # fmt: skip
-        """Load, try, then let new runs have it; whatever fails leaves the old version serving and says why.
+        """Check, load, try, then let new runs have it; whatever fails leaves the old version serving and says why.
 
-        `unload(model)` frees what `load` took: after a failed canary, for a version
-        that is already here, and in `drain`.
+        `unload(model)` frees what `load` took: after a failed trial, for a version that is already here, and in `drain`.
         """
         tell = on_event or (lambda _phase, _words: None)
         with self._one_swap:
-            before, seconds = self._current, dict[str, float]()
+            before, seconds = self._current, dict[Phase, float]()
             model: BaseChatModel | None = None
             try:
-                with _timed(seconds, "load"):
-                    tell("load", before)
+                if preflight:
+                    with _timed(seconds, "preflight", tell, version or ""):
+                        preflight()
+                with _timed(seconds, "load", tell, version or before):
                     model = load()
-                with _timed(seconds, "canary"):
-                    tell("canary", version or str(getattr(model, "version", "")))
-                    if canary:
-                        canary(model)
+                for phase, trial in trials:
+                    with _timed(seconds, phase, tell, version or str(getattr(model, "version", ""))):
+                        trial(model)
             except REFUSALS as refusal:
-                if model is not None and unload:
-                    unload(model)
                 tell("failed", str(refusal))
+                if model is not None and unload:
+                    _free(model, unload)
                 return SwapReport(before=before, after=before, seconds=seconds, ok=False, reason=str(refusal))
             with _timed(seconds, "switch"):
                 after, known = self._seat(model, version, unload)
-            if known and unload:
-                unload(model)
             tell("switch", after)
+            if known and unload:
+                _free(model, unload)
             return SwapReport(before=before, after=after, seconds=seconds, ok=True)
 
     def drain(self, timeout: float) -> bool:
@@ -150,7 +156,7 @@ class ModelSlot:
             dropped = [self._seats.pop(version) for version in free]
         for seat in dropped:
             if seat.unload:
-                seat.unload()
+                _free(seat.model, seat.unload)
         return not busy
 
     def _seat(
@@ -160,7 +166,7 @@ class ModelSlot:
             name = version or self._version_of(model)
             known = name in self._seats
             if not known:
-                self._seats[name] = Seat(model, None if unload is None else lambda: unload(model))
+                self._seats[name] = Seat(model, unload)
             self._current = name
             self._changed.notify_all()
             # The very model that serves already must not be unloaded as if it were a second copy.
@@ -180,11 +186,21 @@ class ModelSlot:
         return f"{model._llm_type}#{next(self._numbers)}"
 
 
-class _timed:
-    """Notes the seconds of a block, also of one that fails."""
+def _free(model: BaseChatModel, unload: Callable[[BaseChatModel], None]) -> None:
+    """What cannot be freed (its server has died) must not change what the swap came to."""
+    try:
+        unload(model)
+    except REFUSALS as refusal:
+        LOG.warning("%s is not unloaded: %s", getattr(model, "version", model), refusal)
 
-    def __init__(self, seconds: dict[str, float], phase: str) -> None:
+
+class _timed:
+    """Tells that a phase begins and notes its seconds, also where it fails."""
+
+    def __init__(self, seconds: dict[Phase, float], phase: Phase, tell: OnPhase | None = None, words: str = "") -> None:
         self._seconds, self._phase = seconds, phase
+        if tell:
+            tell(phase, words)
 
     def __enter__(self) -> None:
         self._start = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +13,23 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
 FORMS = (
-    "local:PATH (local:models/qwen), local:PATH+STUDENT (local:models/qwen+runs/demo/student), "
+    "local:PATH (local:models/qwen), local:PATH+STUDENT (local:models/qwen+runs/demo/student), vllm:PATH and "
+    "vllm:PATH+STUDENT (starts a vLLM server), vllm:PATH@URL (asks one that runs), "
     "or PROVIDER:NAME as LangChain knows it (openai:gpt-4o-mini, anthropic:claude-sonnet-4-5)"
 )
 KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 
 
-def open_model(spec: str, *, temperature: float = 0.0, max_tokens: int = 256, seed: int = 0) -> BaseChatModel:
-    """The chat model a spec names, ready to answer. `seed` reaches local and OpenAI models."""
+def open_model(
+    spec: str, *, temperature: float = 0.0, max_tokens: int = 256, seed: int = 0, students: Sequence[Path] = ()
+) -> BaseChatModel:
+    """The chat model a spec names, ready to answer. `seed` reaches local and OpenAI models; `students` are the folders that
+    a vLLM server started here may load adapters from."""
     provider, colon, name = spec.partition(":")
     if not colon or not provider or not name:
         raise ModelError(f"not a model spec: `{spec}`", where="--model", fix=f"write {FORMS}")
     if provider == "vllm":
-        raise ModelError("vllm: models are not supported yet", where=f"--model {spec}",
-                         fix="serve it with vLLM and use openai:MODEL with OPENAI_BASE_URL set")  # fmt: skip
+        return _served(name, students, temperature=temperature, max_tokens=max_tokens, seed=seed)
     if provider == "local":
         from steper_agent.models.local import LocalChatModel
 
@@ -38,6 +42,18 @@ def split_local(name: str) -> tuple[str, str | None]:
     """PATH or PATH+STUDENT: divided at the last plus sign, unless the whole is a folder."""
     path, plus, adapter = name.rpartition("+")
     return (name, None) if Path(name).is_dir() or not (plus and path and adapter) else (path, adapter)
+
+
+def _served(name: str, students: Sequence[Path], **decoding: Any) -> BaseChatModel:
+    """`PATH[+STUDENT]` starts a server, `PATH[+STUDENT]@URL` asks one that runs."""
+    from steper_agent.vllm.model import VllmChatModel
+    from steper_agent.vllm.served_base import attach_base, start_base
+
+    local, at, url = name.partition("@http")
+    path, adapter = split_local(local)
+    folders = (*students, *([Path(adapter).resolve().parent] if adapter else []))
+    base = attach_base(Path(path), f"http{url}") if at else start_base(Path(path), folders)
+    return VllmChatModel(path=path, base=base, adapter=adapter, **decoding)
 
 
 def _remote(spec: str, provider: str, temperature: float, max_tokens: int, seed: int) -> BaseChatModel:

@@ -102,6 +102,36 @@ def test_control_tokens_that_overlap_or_that_a_normalizer_would_spell_are_broken
     assert not control.isdisjoint(tokenizer.encode("＜｜x｜＞"))
 
 
+def test_a_token_added_after_a_first_text_is_broken_up_all_the_same() -> None:
+    tokenizer = tiny_tokenizer()
+    encode("a text", tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|late|>"]})
+    assert tokenizer.convert_tokens_to_ids("<|late|>") not in encode("a <|late|> text", tokenizer)
+
+
+def test_a_template_changed_after_a_prompt_was_written_is_looked_at_anew() -> None:
+    tokenizer, messages = tiny_tokenizer(), [SystemMessage("Be brief."), HumanMessage("Who?")]
+    assert "Be brief." in tokenizer.decode(render(messages, tokenizer))
+    tokenizer.chat_template = "{% for m in messages if m.role != 'system' %}{{ m.role }}:{{ m.content }}{% endfor %}"
+    assert tokenizer.decode(render(messages, tokenizer)) == "user:Be brief.\n\nWho?"
+
+
+def test_what_earlier_prompts_showed_is_not_encoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = tiny_tokenizer()
+    encoded: list[str] = []
+    plainly = tokenizer.encode
+
+    def listening(text: str, **options: Any) -> list[int]:
+        encoded.append(text)
+        return plainly(text, **options)
+
+    monkeypatch.setattr(tokenizer, "encode", listening)
+    render([HumanMessage(blocks("one", "two"))], tokenizer)
+    encoded.clear()
+    render([HumanMessage(blocks("one", "two", "three"))], tokenizer)
+    assert [text for text in encoded if text.strip()] == ["three"]
+
+
 def after(part: list[int], whole: list[int]) -> int:
     """Where `part` ends in `whole`, at its last occurrence."""
     return next(at for at in range(len(whole), 0, -1) if whole[at - len(part) : at] == part)

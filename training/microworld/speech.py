@@ -111,12 +111,12 @@ def tool_call(messages: Sequence[BaseMessage], prompt: Prompt) -> AIMessage:
         return AIMessage(CANNOT_TELL)
     asked = " ".join(str(call["args"]) for m in messages if isinstance(m, AIMessage) for call in m.tool_calls)
     if not asked:
-        subject, label = _needed(prompt.meaning, ()) or ("", "")
-        return _calling(f"First the {label} of {subject} must be found.", _query(prompt.meaning, prompt, tried=""))
+        return _calling(_left(prompt.meaning, ()), _query(prompt.meaning, prompt, tried=""))
     line, ends = _advance(prompt.meaning, prompt.known, prompt.read)
     if ends:
         return AIMessage(f"{prompt.lead}{line} {ircot.CONCLUSION} {ends}.")
-    return _calling(prompt.lead + line, _query(prompt.meaning, prompt, (*prompt.known, *conclusions_in(line)), asked))
+    known = (*prompt.known, *conclusions_in(line))
+    return _calling(f"{prompt.lead}{line} {_left(prompt.meaning, known)}", _query(prompt.meaning, prompt, known, asked))
 
 
 SPEAKERS: dict[str, Callable[[Sequence[BaseMessage], Prompt], AIMessage]] = {
@@ -171,6 +171,20 @@ def _needed(meaning: Meaning, known: Sequence[Fact]) -> tuple[str, str] | None:
                 return at, label
             at = stated[at, label]
     return None
+
+
+def _left(meaning: Meaning, known: Sequence[Fact]) -> str:
+    """What is still to be found, in the order it will be. The question stands far above by then, at the head of the
+    conversation: a small student loses count of its hops where nothing says them again."""
+    stated = {(fact.subject, fact.label): fact.object for fact in known}
+    plans = []
+    for path in meaning.paths:
+        at, labels = path.start, list(path.labels)
+        while labels and (at, labels[0]) in stated:
+            at = stated[at, labels.pop(0)]
+        if labels:
+            plans.append((at, ", then ".join(f"the {label}" for label in labels)))
+    return f"I need {' and '.join(f'{plan} from {at}' if len(plans) > 1 else plan for at, plan in plans)}."
 
 
 def _ends(meaning: Meaning, known: Sequence[Fact]) -> str | None:

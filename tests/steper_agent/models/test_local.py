@@ -127,7 +127,7 @@ def test_a_student_shares_the_engine_and_has_its_own_version(
     model: LocalChatModel, students: tuple[Path, Path], tmp_path: Path
 ) -> None:
     before = model.invoke(ASK).content
-    student = model.with_adapter(students[0])
+    student = model.with_student(students[0])
     assert student.engine is model.engine
     assert model.version.startswith("base@")
     assert student.version.startswith("student@")
@@ -135,7 +135,7 @@ def test_a_student_shares_the_engine_and_has_its_own_version(
     assert model.invoke(ASK).content == before
     student.unload()
     with pytest.raises(AdapterError):
-        model.with_adapter(tiny_base(tmp_path / "no student"))
+        model.with_student(tiny_base(tmp_path / "no student"))
 
 
 def test_messages_it_cannot_render_are_one_clear_error(model: LocalChatModel) -> None:

@@ -76,7 +76,7 @@ def test_a_failed_swap_keeps_the_old_version_serving_and_says_why(load: Any, can
     heard: list[str] = []
     freed: list[BaseChatModel] = []
     slot = ModelSlot(named("a"))
-    report = slot.swap(load, canary=canary, on_event=lambda phase, _: heard.append(phase), unload=freed.append)
+    report = slot.swap(load, trials=[("canary", canary)] if canary else [], on_event=lambda phase, _: heard.append(phase), unload=freed.append)
     assert not report.ok
     assert why in report.reason
     assert report.before == report.after == slot.current == "a"

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from steper_agent.models.local import LocalChatModel
 from steper_agent.models.slot import ModelSlot
 from steper_agent.students.student import save_student
-from steper_agent.students.swap import swap_student
+from steper_agent.students.swap import Terms, swap_student
 from tests.tiny import tiny_adapter, tiny_base, tiny_card
 
 ASK: list[BaseMessage] = [HumanMessage("Question: who wrote the book?")]
@@ -32,7 +32,7 @@ def test_runs_keep_their_version_through_swaps_and_old_students_are_unloaded(
     slot = ModelSlot(base)
     expected = {base.version: base.invoke(ASK).content}
     for student in students:
-        lone = base.with_adapter(student)
+        lone = base.with_student(student)
         expected[lone.version] = lone.invoke(ASK).content
         lone.unload()
 
@@ -47,7 +47,7 @@ def test_runs_keep_their_version_through_swaps_and_old_students_are_unloaded(
         for number in range(24):
             runs.append(pool.submit(run, number))
             if number % 4 == 3:
-                report = swap_student(slot, base, students[number // 4 % 2], [ASK])
+                report = swap_student(slot, base, students[number // 4 % 2], Terms([ASK]))
                 assert report.ok, report.reason
                 slot.drain(0)
         assert all(future.result() for future in runs)
@@ -60,8 +60,8 @@ def test_a_bad_student_is_reported_and_the_base_goes_on(base: LocalChatModel, tm
     before = base.invoke(ASK).content
     other = tiny_base(tmp_path / "other", 5, width=64)
     foreign = tiny_adapter(other, tmp_path / "foreign")
-    for folder, says in ((foreign, "another base"), (tmp_path / "none", "no such student")):
-        report = swap_student(slot, base, folder, [ASK])
+    for folder, says in ((foreign, "another base"), (tmp_path / "none", "no student card")):
+        report = swap_student(slot, base, folder, Terms([ASK]))
         assert not report.ok
         assert says in report.reason
         assert slot.current == base.version
@@ -76,7 +76,7 @@ def test_a_student_with_full_weights_serves_as_it_would_alone(base: LocalChatMod
     trained.save_pretrained(folder)
     card = save_student(folder, tiny_card(Path(base.path), "full"))
     slot = ModelSlot(base)
-    report = swap_student(slot, base, folder, [ASK])
+    report = swap_student(slot, base, folder, Terms([ASK]))
     assert (report.ok, report.after) == (True, card.name), report.reason
     alone = LocalChatModel(path=str(folder), max_tokens=8)
     assert alone.version == card.name

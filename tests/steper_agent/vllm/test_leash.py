@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from steper_agent.vllm import leash
+
+TREE = """
+import subprocess, sys, time, os
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+open(sys.argv[1], "w").write(f"{os.getpid()} {child.pid}\\n")
+time.sleep(600)
+"""
+HOLDER = """
+import subprocess, sys, time
+held = subprocess.Popen([sys.executable, sys.argv[1], sys.executable, "-c", sys.argv[2], sys.argv[3]], stdin=subprocess.PIPE)
+open(sys.argv[3] + ".leash", "w").write(f"{held.pid}\\n")
+time.sleep(600)
+"""
+
+
+def pids(file: Path) -> list[int]:
+    deadline = time.monotonic() + 30
+    while not (file.is_file() and file.read_text().endswith("\n")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return [int(word) for word in file.read_text().split()]
+
+
+def gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return True
+    return state == "Z"  # Dead, and not yet reaped by whoever adopted it.
+
+
+def soon(happened: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 30
+    while not happened() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return happened()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("killed", ["holder", "leash"])
+def test_no_kill_leaves_a_process_behind(tmp_path: Path, killed: str) -> None:
+    told = tmp_path / "pids"
+    with subprocess.Popen([sys.executable, "-c", HOLDER, leash.__file__, TREE, str(told)]) as holder:
+        server, engine = pids(told)
+        (held,) = pids(Path(f"{told}.leash"))
+        os.kill(holder.pid if killed == "holder" else held, signal.SIGKILL)
+        assert soon(lambda: gone(server))
+        # An engine whose server is killed from outside ends by itself in vLLM; only a held leash ends a whole group.
+        assert killed == "leash" or soon(lambda: gone(engine))
+        holder.kill()
+    if not gone(engine):
+        os.kill(engine, signal.SIGKILL)
+
+
+def test_the_code_of_a_command_that_ends_by_itself_is_passed_on() -> None:
+    ended = subprocess.run([sys.executable, leash.__file__, sys.executable, "-c", "raise SystemExit(7)"],
+                           stdin=subprocess.PIPE, check=False)  # fmt: skip
+    assert ended.returncode in (0, 7)
+    with subprocess.Popen([sys.executable, leash.__file__, sys.executable, "-c", "raise SystemExit(7)"], stdin=subprocess.PIPE) as held:
+        assert held.wait(30) == 7
