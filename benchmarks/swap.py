@@ -36,11 +36,14 @@ from graphs.state import Context, QAState
 from graphs.stepwise import build_graph
 from steper_agent.errors import StepERError
 from steper_agent.journal import Journal, read
+from steper_agent.models.engine import Engine
 from steper_agent.models.slot import ModelSlot
+from steper_agent.models.tokens import greedy
 from steper_agent.records import NodeRecord, StudentCard
 from steper_agent.retrieval import build_index, open_index
-from steper_agent.students.golden import golden_of
-from steper_agent.students.student import save_student
+from steper_agent.students.fingerprint import base_fingerprint
+from steper_agent.students.golden import MOST_TOKENS, golden_of, write_golden
+from steper_agent.students.student import read_card, save_student
 from steper_agent.students.swap import Terms, swap_student
 from steper_agent.vllm.model import VllmChatModel
 from steper_agent.vllm.served_base import ServedBase, start_base
@@ -48,7 +51,9 @@ from training.demo import BASE
 from training.microworld.questions import CHAINS, make_questions
 from training.microworld.world import make_world
 
-K, STEPS, MAX_TOKENS = 3, 3, 24
+K, STEPS, MAX_TOKENS = 3, 2, 16
+PROMPTS = (tuple(range(10, 200)), tuple(range(300, 400)))
+"""Of golden replies: a student's canary."""
 NAIVE = ("same_name", "at_once")
 
 
@@ -79,8 +84,8 @@ class Load:
 
 
 def make_students(folder: Path, count: int) -> list[Path]:
-    """Random LoRA adapters, each strong enough to change what the base says."""
-    made = []
+    """Random LoRA adapters, each strong enough to change what the base says, with golden replies of PEFT in this process."""
+    made, engine = [], Engine(BASE)
     for seed in range(count):
         torch.manual_seed(seed)
         model = get_peft_model(
@@ -89,14 +94,17 @@ def make_students(folder: Path, count: int) -> list[Path]:
         )  # fmt: skip
         student = folder / f"{seed:03d}"
         model.save_pretrained(str(student))
+        adapter = engine.load_adapter(student)
+        replies = [greedy(engine, prompt, MOST_TOKENS, adapter) for prompt in PROMPTS]
+        write_golden(student, [golden_of("initialization", 1, *pair) for pair in zip(PROMPTS, replies, strict=True)])
+        engine.unload_adapter(adapter)
         save_student(student, card_of(seed))
         made.append(student)
+    engine.close()
     return made
 
 
 def card_of(seed: int) -> StudentCard:
-    from steper_agent.students.fingerprint import base_fingerprint
-
     return StudentCard(name="", content="", base=base_fingerprint(BASE), form="adapter", target="cumulative", view="stepwise",
                        data="", sigma={}, weighting="none", parameters=0, created_by=f"benchmarks/swap.py, seed {seed}")  # fmt: skip
 
@@ -179,7 +187,7 @@ class Named(VllmChatModel):
 
 def checked(base: ServedBase, journal: Path, students: list[Path], most: int) -> dict[str, int]:
     """Send turns again, idle: whether each was said by the version that the journal names."""
-    folders = {save.name: folder for folder in students if (save := _card(folder))}
+    folders = {read_card(folder).name: folder for folder in students}
     turns = [record for record in read(journal) if isinstance(record, NodeRecord) and record.output_ids]
     versions: dict[str, set[str]] = {}
     for turn in turns:
@@ -202,12 +210,6 @@ def checked(base: ServedBase, journal: Path, students: list[Path], most: int) ->
                 found["foreign"] += 1
         model.unload()
     return found
-
-
-def _card(folder: Path) -> StudentCard:
-    from steper_agent.students.student import read_card
-
-    return read_card(folder)
 
 
 def _is_tie(again: tuple[int, ...], then: tuple[int, ...], margins: tuple[float, ...]) -> bool:

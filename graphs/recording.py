@@ -56,6 +56,8 @@ async def recorded(
         )  # fmt: skip
         if context.journal is not None:
             context.journal.append(record)
+        if done.usage:
+            runtime.stream_writer({"event": "usage", "node": node, "step": step, **done.usage.model_dump()})
         return record
 
     try:
@@ -79,6 +81,11 @@ def fields_of(reply: AIMessage, *before: AIMessage) -> dict[str, Any]:
     return {
         "prompt_ids": tuple(about.get("prompt_ids", ())),
         "output_ids": tuple(about.get("output_ids", ())),
-        "usage": Usage(prompt_tokens=usage["input_tokens"], completion_tokens=usage["output_tokens"]) if usage["total_tokens"] else None,
+        "usage": _usage(usage) if usage["total_tokens"] else None,
         "parameters": {"finish_reason": about["finish_reason"]} if "finish_reason" in about else {},
     }
+
+
+def _usage(told: UsageMetadata) -> Usage:
+    return Usage(prompt_tokens=told["input_tokens"], completion_tokens=told["output_tokens"],
+                 cached_tokens=told.get("input_token_details", {}).get("cache_read"))

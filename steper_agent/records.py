@@ -89,6 +89,8 @@ class Trajectory(Record):
 class Usage(Record):
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int | None = None
+    """Prompt tokens the engine had computed before; None where it does not say."""
 
 
 class NodeRecord(Record):

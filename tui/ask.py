@@ -36,6 +36,8 @@ def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--steps", type=count, default=5, metavar="N", help="step budget (default: 5)")
     parser.add_argument("--max-tokens", type=count, default=128, metavar="N", help="most tokens in one step (default: 128)")
     parser.add_argument("--journal", type=Path, metavar="FILE", help="append what every node did to this journal")
+    parser.add_argument("-v", "--verbose", action="store_true",
+                        help="show what every model call cost, and how much of its prompt was cached")
     parser.add_argument("--json", action="store_true", help="print the whole trajectory as JSON instead")
     parser.set_defaults(run=ask)
 
@@ -60,19 +62,19 @@ def ask(args: argparse.Namespace) -> int:
     context = Context(model=model, retriever=index, strategy=args.strategy, k=args.k, steps=args.steps, journal=journal,
                       exemplars=exemplars)
     try:
-        asyncio.run(_print_trajectory(args.question, context) if args.json else show(args.question, context, Console()))
+        asyncio.run(_print_trajectory(args.question, context) if args.json else show(args.question, context, Console(), verbose=args.verbose))
     finally:
         if journal:
             journal.close()
     return 0
 
 
-async def show(question: str, context: Context, console: Console) -> str:
+async def show(question: str, context: Context, console: Console, *, verbose: bool = False) -> str:
     """Print a run as it happens: query, passages with scores, rationale as it streams, answer. Returns the answer."""
     from graphs.stepwise import build_graph
     from steper_agent.plain import plain
 
-    answer = ""
+    answer, spent = "", list[dict[str, Any]]()
     stream: Any = build_graph().astream({"question": question}, context=context, stream_mode=["custom", "messages"])
     async for mode, event in stream:
         if mode == "messages":
@@ -82,7 +84,12 @@ async def show(question: str, context: Context, console: Console) -> str:
             continue
         if event["event"] == "answer":
             answer = event["answer"]
-        _print_event(event, console)
+        if event["event"] != "usage":
+            _print_event(event, console)
+        elif verbose:
+            spent.append(event)
+    if spent:
+        _print_spent(spent, console)
     return answer
 
 
@@ -107,6 +114,17 @@ def _print_event(event: dict[str, Any], console: Console) -> None:
         notes = ["step budget spent"] * (event["stop"] == "budget") + ["no passage read supports it"] * (not event["supported"])
         said = f"  [dim]({'; '.join(notes)})[/dim]" if notes else ""
         console.print(f"\n[bold green]answer:[/bold green] {escape(plain(event['answer']))}{said}", highlight=False)
+
+
+def _print_spent(calls: list[dict[str, Any]], console: Console) -> None:
+    from rich.table import Table
+
+    table = Table("node", "step", "prompt tokens", "cached", "written", box=None, pad_edge=False, title="model calls", title_justify="left")
+    for call in calls:
+        cached, given = call["cached_tokens"], call["prompt_tokens"]
+        share = "–" if cached is None else f"{cached} ({cached / max(given, 1):.0%})"
+        table.add_row(call["node"], str(call["step"]), str(given), share, str(call["completion_tokens"]))
+    console.print(table)
 
 
 async def _print_trajectory(question: str, context: Context) -> None:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from graphs.serving.door import Door
-from graphs.serving.events import Ended, told
+from graphs.serving.events import Computed, Ended, told
 from graphs.serving.refusal import Refusal
 from graphs.serving.reply import DONE, Reply, server_sent, to_json
 from graphs.serving.wire import ChatRequest, conversation_of
@@ -61,7 +61,7 @@ class Answering(Response):
                     metrics.saw(event)
                     if isinstance(event, Ended):
                         ended = event
-                    elif self._request.stream:
+                    elif self._request.stream and not isinstance(event, Computed):
                         await self._stream(send, server_sent(self._reply.going(event)))
         except asyncio.CancelledError:
             metrics.stopped("cancelled", time.perf_counter() - start)

@@ -30,6 +30,15 @@ class Happened(NamedTuple):
     event: Mapping[str, Any]
 
 
+class Computed(NamedTuple):
+    """What a node's model calls cost; for operators, not for clients."""
+
+    node: str
+    step: int
+    prompt_tokens: int
+    cached_tokens: int | None
+
+
 class Ended(NamedTuple):
     """Always the last."""
 
@@ -40,7 +49,7 @@ class Ended(NamedTuple):
     usage: Spent
 
 
-Event = Written | Happened | Ended
+Event = Written | Happened | Computed | Ended
 
 
 async def told(graph: StepwiseGraph, given: Input, context: Context) -> AsyncGenerator[Event, None]:
@@ -85,6 +94,8 @@ def _happenings(event: dict[str, Any], reasoning: Reasoning) -> list[Event]:
     if event["event"] == "rationale":
         rest = reasoning.close(event["rationale"])
         return [*([Written(rest)] if rest else []), Happened(event)]
+    if event["event"] == "usage":
+        return [Computed(event["node"], event["step"], event["prompt_tokens"], event["cached_tokens"])]
     # The graph's own `answer` says less than the end does, a moment later.
     return [] if event["event"] == "answer" else [Happened(event)]
 

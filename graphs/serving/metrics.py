@@ -8,7 +8,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from graphs.serving.events import Ended, Event, Happened
+from graphs.serving.events import Computed, Ended, Event, Happened
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 
@@ -24,6 +24,9 @@ class Metrics:
         self._seconds = Histogram("steper_run_seconds", "Wall clock of a run", buckets=SECONDS, registry=registry)
         self._steps = Histogram("steper_run_steps", "Steps an answer took", buckets=STEPS, registry=registry)
         self._unread = Counter("steper_parse_errors", "Turns of the model that could not be read", registry=registry)
+        self._prompt = Counter("steper_prompt_tokens", "Prompt tokens of model calls", ["node", "step"], registry=registry)
+        self._cached = Counter("steper_cached_prompt_tokens", "Those the engine had computed before, where it says so",
+                               ["node", "step"], registry=registry)
         Gauge("steper_inflight", "Runs going on", registry=registry).set_function(inflight)
 
     def requested(self, route: str, code: int) -> None:
@@ -32,6 +35,11 @@ class Metrics:
     def saw(self, event: Event) -> None:
         if isinstance(event, Happened) and event.event.get("outcome") == "parse_error":
             self._unread.inc()
+        if isinstance(event, Computed):
+            # Steps beyond the last bucket are one: a client's step budget shall not make labels without end.
+            where = (event.node, str(min(event.step, STEPS[-1])))
+            self._prompt.labels(*where).inc(event.prompt_tokens)
+            self._cached.labels(*where).inc(event.cached_tokens or 0)
 
     def answered(self, ended: Ended, seconds: float) -> None:
         self._steps.observe(len(ended.account.steps))

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from graphs.serving.events import Ended, Event, Happened, Written
+from graphs.serving.events import Ended, Happened, Written
 
 DONE = b"data: [DONE]\n\n"
 
@@ -30,7 +30,7 @@ class Reply:
     def opening(self) -> dict[str, Any]:
         return self._chunk({"role": "assistant", "content": ""})
 
-    def going(self, event: Event) -> dict[str, Any]:
+    def going(self, event: Written | Happened | Ended) -> dict[str, Any]:
         """A chunk while the run goes on: more reasoning, or an event of the graph beside an empty delta."""
         match event:
             case Written(text):
