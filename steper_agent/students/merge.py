@@ -15,7 +15,7 @@ from steper_agent.students.weights import ADAPTER_CONFIG
 def merged_folder(base: str | Path, student: str | Path, cache: Path | None = None) -> Path:
     """A model folder that says what the base with this student says, made on first use.
 
-    In float32, so that nothing is lost but the last bits of the sum. Kept by the student's content under `cache`, by
+    In float32, so that nothing is lost but the last bits of the sum. Kept by base and content under `cache`, by
     default the temporary files of this machine; written beside and renamed, so a killed process leaves no half of one.
 
     Raises:
@@ -28,7 +28,8 @@ def merged_folder(base: str | Path, student: str | Path, cache: Path | None = No
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     if root.stat().st_uid != os.getuid():
         raise AdapterError("the folder for merged students is another user's", where=root, fix="set TMPDIR to one of yours")
-    made = root / read_card(student).content
+    card = read_card(student)
+    made = root / f"{card.base[:16]}-{card.content}"
     if not made.is_dir():
         beside = Path(tempfile.mkdtemp(dir=root, prefix=".merging-"))
         try:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from pathlib import Path
 
+from steper_agent.errors import AdapterError
 from steper_agent.vllm.client import Client
+
+LOG = logging.getLogger(__name__)
 
 
 class ServedAdapters:
@@ -42,6 +46,9 @@ class ServedAdapters:
                 self._client.unload(name)
 
     def load_again(self) -> None:
-        """After a restart, which lost them all."""
+        """After a restart, which lost them all. One that cannot be loaded any more costs its own runs, not everybody's."""
         for name, folder in list(self._ours.items()):
-            self._client.load(name, folder)
+            try:
+                self._client.load(name, folder)
+            except AdapterError as refused:
+                LOG.warning("%s is lost: %s", name, refused)

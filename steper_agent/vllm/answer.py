@@ -22,6 +22,8 @@ class Answer:
         self._told: list[Event] = []
         self._row = Row(Ticket(self._request, self._told.append), vocabulary.tokenizer, vocabulary.ends)
         self._done: Done | None = None
+        self.prompt_ids: tuple[int, ...] = ()
+        """What the server says it was sent."""
 
     @property
     def is_complete(self) -> bool:
@@ -61,6 +63,7 @@ class Answer:
             cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
             self._row.cached = cached if self._row.cached is None else self._row.cached
         for choice in chunk.get("choices", ()):
+            self.prompt_ids = self.prompt_ids or tuple(choice.get("prompt_token_ids") or ())
             ids = choice.get("token_ids") or []
             for token, chance in zip(ids, _chances(choice, len(ids)), strict=True):
                 self._row.take(token, chance)

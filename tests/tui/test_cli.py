@@ -13,12 +13,14 @@ from tui.cli import main
 Capture = pytest.CaptureFixture[str]
 
 TAUGHT: dict[str, tuple[str, ...]] = {
-    "": ("in steps", "ask", "index", "serve", "doctor", "training.collect", "training.distill", "training.evaluate"),
+    "": ("in steps", "ask", "index", "serve", "vllm", "students", "doctor", "training.collect", "training.distill", "training.evaluate"),
     "index": ("passages", "build", "stats", "search"),
     "index build": ("Index the passages", "HotpotQA", ".txt and .md", "--out", "hybrid"),
     "index stats": ("what an index holds", "DIR"),
     "index search": ("Search an index", "QUERY", "default 4"),
     "ask": ("every step", "steper index build", "local:PATH", "symbolic", "step budget", "--journal"),
+    "vllm": ("--students", "STEPER_VLLM_TOKEN", "127.0.0.1", "Ctrl-C"),
+    "students": ("list", "promote", "rollback", "STEPER_REGISTRY"),
     "serve": ("OpenAI-compatible", "$STEPER_TOKEN", "--max-inflight", "127.0.0.1"),
     "doctor": ("what is installed", "missing"),
 }

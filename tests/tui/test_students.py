@@ -125,6 +125,39 @@ def test_diff_says_what_cards_and_weights_differ_in(world: World, capsys: Captur
     assert "of one base" in steper(capsys, "diff", a, other_name)
 
 
+def test_parity_prints_what_was_compared_and_the_first_divergence(
+    world: World, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training import parity
+    from training.parity import Comparison, Report
+
+    same = Comparison(name="ids: trainer and graph, ircot", prompts=18, tokens=17494)
+    other = Comparison(name="words: PEFT in process and merged", prompts=2, tokens=32, drift=0.000123, ties=1)
+    asked: list[object] = []
+
+    def compared(base: Path, student: Path, *, dtype: str, served: object) -> Report:
+        asked.append((base, student, dtype, served))
+        return Report(base="b" * 64, student="student@0", dtype=dtype, left_out=0, comparisons=(same, other))
+
+    monkeypatch.setattr(parity, "parity", compared)
+    steper(capsys, "add", world.students[0])
+    file = tmp_path / "report.json"
+    told = steper(capsys, "parity", world.cards[0].name[8:14], "--base", world.base, "--json", file)
+    assert "ircot 18 17494 – – agree" in told
+    assert "merged 2 32 0.00012 nats 1 agree" in told
+    assert "0.3 nats and 5% of itself" in told
+    assert "--serve" in told
+    assert told.endswith("all agree")
+    assert [one["tokens"] for one in json.loads(file.read_text())["comparisons"]] == [17494, 32]
+    other = other.model_copy(update={"divergence": "in [bold]ircot[/bold], at token 3"})
+    assert main(["students", "parity", str(world.students[1]), "--base", str(world.base)]) == 1
+    told = capsys.readouterr().out
+    assert "DIFFER" in told
+    assert "first divergence – words: PEFT in process and merged: in [bold]ircot[/bold], at token 3" in told
+    registry = Registry(tmp_path / "registry")
+    assert asked == [(world.base, registry.path_of(world.cards[0].name), "float32", {}), (world.base, world.students[1], "float32", {})]
+
+
 def test_what_is_wrong_is_told_with_its_cure(world: World, capsys: Capture, tmp_path: Path, place: Path) -> None:
     assert "no such student folder" in refused(capsys, "add", tmp_path / "none")
     assert "no students here" in refused(capsys, "rollback")
@@ -159,6 +192,7 @@ def test_the_registry_is_the_flag_s_then_the_environment_s(world: World, capsys:
     ("students rollback", ("one further back", "--base-fingerprint")),
     ("students prune", ("running process", "--dry-run", "default: 3")),
     ("students diff", ("largest first",)),
+    ("students parity", ("--base DIR", "--serve", "code 1", "--json FILE")),
 ])  # fmt: skip
 def test_help_teaches(argv: str, words: tuple[str, ...], capsys: Capture) -> None:
     with pytest.raises(SystemExit):
