@@ -1,4 +1,4 @@
-"""A real vLLM server, started once for all tests that need one: the micro-world's base, and random students of it."""
+"""A real vLLM server, started once for all tests that need one: a tiny random base, and random students of it."""
 
 from __future__ import annotations
 

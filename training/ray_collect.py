@@ -170,7 +170,7 @@ class Crew:
         self._deaths += 1
         if self._deaths >= MOST_ROUNDS * (self._size + 1):
             raise ModelError(f"{self._deaths} actors died in a row: {in_short(died)}", where="--engine ray",
-                             fix="see Ray's logs (/tmp/ray/session_latest/logs); if memory ran out, lower --workers")
+                             fix="see Ray's logs; if memory ran out, lower --workers")
         LOG.warning("an actor died and is replaced, what it had under way is asked again: %s", in_short(died))
         self._add()
 

@@ -66,8 +66,5 @@ def test_no_kill_leaves_a_process_behind(tmp_path: Path, killed: str) -> None:
 
 
 def test_the_code_of_a_command_that_ends_by_itself_is_passed_on() -> None:
-    ended = subprocess.run([sys.executable, leash.__file__, sys.executable, "-c", "raise SystemExit(7)"],
-                           stdin=subprocess.PIPE, check=False)  # fmt: skip
-    assert ended.returncode in (0, 7)
     with subprocess.Popen([sys.executable, leash.__file__, sys.executable, "-c", "raise SystemExit(7)"], stdin=subprocess.PIPE) as held:
         assert held.wait(30) == 7

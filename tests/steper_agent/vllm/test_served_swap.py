@@ -17,7 +17,6 @@ from langchain_core.messages import HumanMessage
 from safetensors.torch import load_file, save_file
 
 from steper_agent.models.slot import ModelSlot, SwapReport
-from steper_agent.models.tokens import TokenChatModel
 from steper_agent.students.golden import golden_of, write_golden
 from steper_agent.students.student import read_card, save_student
 from steper_agent.students.swap import Terms, swap_student
@@ -86,9 +85,9 @@ def people_asking(slot: ModelSlot, expected: dict[str, str]) -> Iterator[list[st
 def student_with_golden(serving: Serving, seated: Seated, seed: int, folder: Path) -> Path:
     """A student that knows what it said, here on the engine itself."""
     shutil.copytree(serving.student(seed), folder)
-    model: TokenChatModel = seated.base.with_student(serving.student(seed))
+    model = seated.base.with_student(serving.student(seed))
     write_golden(folder, [golden_of("initialization", 1, PROMPT, model.greedy(PROMPT, 12))])
-    seated.base.__class__.unload(model)  # type: ignore[arg-type]
+    model.unload()
     save_student(folder, read_card(folder))
     return folder
 
