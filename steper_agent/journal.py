@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import threading
 import time
@@ -16,6 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from steper_agent.errors import JournalError
 from steper_agent.records import Finished, NodeRecord, Step, Swapped, Trajectory
 
+LOG = logging.getLogger(__name__)
 Entry = NodeRecord | Finished | Swapped
 Line = Annotated[Entry, Field(discriminator="line")]
 SYNC_EVERY = 1.0
@@ -27,13 +29,19 @@ _LINE: TypeAdapter[Entry] = TypeAdapter(Line)
 class Journal:
     """One writer, many readers. A line is with the operating system before `append` returns, so `kill -9` loses at most
     the line being written, and a power cut about a second; a half-written last line is cut off when the journal is opened
-    again."""
+    again.
 
-    def __init__(self, path: Path) -> None:
+    `lossy`: a line that cannot be written (the disk is full) is lost, and told to the log, instead of ending the run that
+    wrote it: for whoever answers people first and keeps a record second.
+    """
+
+    def __init__(self, path: Path, *, lossy: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._lock = threading.Lock()
         self._synced = 0.0
+        self._lossy = lossy
+        self._lost = 0
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -60,15 +68,29 @@ class Journal:
             try:
                 while data:
                     data = data[os.write(self._file, data) :]
-            except OSError:
+            except OSError as full:
                 # A full disk takes half a line; left there, the next line would be joined to it.
                 os.ftruncate(self._file, whole)
                 os.lseek(self._file, whole, os.SEEK_SET)
-                raise
+                if not self._lossy:
+                    raise
+                self._lose(full)
+                return
+            self._found_room()
             self._remember(record)
             if isinstance(record, Finished) and time.monotonic() - self._synced > SYNC_EVERY:
                 os.fsync(self._file)
                 self._synced = time.monotonic()
+
+    def _lose(self, full: OSError) -> None:
+        self._lost += 1
+        if self._lost == 1:
+            LOG.warning("%s: %s; lines are lost until there is room", self.path, full.strerror)
+
+    def _found_room(self) -> None:
+        if self._lost:
+            LOG.warning("%s: there is room again, %d lines are lost", self.path, self._lost)
+            self._lost = 0
 
     def recall(self, run: str, key: str) -> NodeRecord | None:
         """The node of an unfinished run that already did exactly this work, if any."""

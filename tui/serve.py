@@ -65,7 +65,7 @@ def serve(args: argparse.Namespace) -> int:
         sock = opened.enter_context(bind(args.host, args.port, has_token=token is not None))
         students = [args.registry / "students"] if args.registry else []
         index, model = open_index(args.index), open_model(args.model, max_tokens=args.max_tokens, students=students)
-        journal = opened.enter_context(Journal(args.journal)) if args.journal else None
+        journal = opened.enter_context(Journal(args.journal, lossy=True)) if args.journal else None
         seated = opened.enter_context(following(model, args.registry, journal)) if args.registry else model
         context = Context(model=seated, retriever=index, strategy=args.strategy, k=args.k, steps=args.steps, journal=journal)
         app = create_app(context, name=args.name, token=token, max_inflight=args.max_inflight,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Self
 
-from steper_agent.errors import AdapterError
+from steper_agent.errors import AdapterError, StepERError
 from steper_agent.models.slot import ModelSlot, SwapReport
 from steper_agent.plain import plain
 from steper_agent.records import Swapped
@@ -56,10 +56,17 @@ class Usher:
             AdapterError: it was refused; the old version serves on.
         """
         report = self._swap_back() if name is None else self._swap(name)
-        self._on_swap(swapped(report))
+        self._note(report)
         if not report.ok:
             raise AdapterError(report.reason, where=name or "the bare base", fix="see the journal; promote another one")
         threading.Thread(target=self._drain, name=f"drain {report.before}", daemon=True).start()
+
+    def _note(self, report: SwapReport) -> None:
+        try:
+            self._on_swap(swapped(report))
+        except (StepERError, OSError) as full:
+            # The swap is done; that nobody could write it down must not be taken for a refusal.
+            LOG.warning("the swap to %s is not noted: %s", report.after, full)
 
     def _swap(self, name: str) -> SwapReport:
         hold = self._registry.hold(name)

@@ -160,6 +160,24 @@ def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
     assert [one.step for one in read(path) if isinstance(one, NodeRecord)] == [1, 3]
 
 
+def test_a_lossy_journal_costs_nobody_an_answer(tmp_path, monkeypatch, caplog):
+    path = tmp_path / "j.jsonl"
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with Journal(path, lossy=True) as journal:
+        monkeypatch.setattr(journal_module.os, "write", full)
+        for step in (1, 2):
+            journal.append(node(step=step))
+        monkeypatch.undo()
+        journal.append(node(step=3))
+    assert [one.step for one in read(path) if isinstance(one, NodeRecord)] == [3]
+    assert [record.message.partition(": ")[2] for record in caplog.records] == [
+        "no space; lines are lost until there is room", "there is room again, 2 lines are lost",
+    ]  # fmt: skip
+
+
 def test_threads_never_mix_their_lines(tmp_path):
     with Journal(tmp_path / "j.jsonl") as journal:
         def work(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import queue
 import time
 from collections.abc import Callable, Iterator
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 from langchain_core.messages import HumanMessage
 
-from steper_agent.errors import AdapterError
+from steper_agent.errors import AdapterError, JournalError
 from steper_agent.models.local import LocalChatModel
 from steper_agent.models.slot import ModelSlot
 from steper_agent.models.tokens import TokenChatModel
 from steper_agent.records import Swapped
+from steper_agent.students import history
+from steper_agent.students import registry as registry_module
 from steper_agent.students.golden import golden_of, write_golden
 from steper_agent.students.registry import Registry
 from steper_agent.students.student import read_card, save_student
@@ -93,3 +96,42 @@ def test_a_student_that_does_not_say_what_its_trainer_saw_is_refused_and_the_old
     refusal = next(event for event in registry.history.read() if event.action == "refused")
     assert refusal.student == card.name
     assert "trainer saw token" in refusal.reason
+
+
+def full(*_: object) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_on_a_full_disk_nothing_changes_until_there_is_room(
+    made: Made, registry: Registry, base: LocalChatModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = made.names[:2]
+    registry.promote(first)
+    third = reweighed(made.students[0], tmp_path / "third", 3.0)
+    slot, before = ModelSlot(base), files_of(registry)
+    with Usher(slot, base, registry, poll=0.05):
+        expected = slot.model(first).invoke(ASK).text
+        with monkeypatch.context() as patch:
+            patch.setattr(history.os, "write", full)
+            patch.setattr(registry_module.os, "fsync", full)
+            with pytest.raises(JournalError, match="No space left on device.*nothing has changed") as told:
+                registry.promote(second)
+            with pytest.raises(OSError, match="No space left on device"):
+                registry.add(third)
+        assert "make room" in told.value.fix
+        assert (slot.current, slot.model(first).invoke(ASK).text) == (first, expected)
+        assert files_of(registry) == before
+        registry.promote(second)
+        assert soon(lambda: slot.current == second)
+
+
+def files_of(registry: Registry) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in registry.folder.rglob("*") if file.is_file() and file.suffix != ".lock"}
+
+
+def test_a_swap_that_nobody_could_write_down_is_no_refusal(made: Made, registry: Registry, base: LocalChatModel) -> None:
+    registry.promote(made.names[0])
+    slot = ModelSlot(base)
+    with Usher(slot, base, registry, on_swap=full):
+        assert slot.current == made.names[0]
+    assert [event.action for event in registry.history.read()][-1] == "promoted"
