@@ -168,6 +168,8 @@ class Example(Record):
     """Prompt and target, token ids."""
     learn: tuple[int, ...]
     """1 where the token is a target, 0 elsewhere; as long as `ids`."""
+    turn: int
+    """Where in `ids` the step's own turn begins: before it stands what the graph sends at this step."""
 
 
 class Score(Record):

@@ -35,15 +35,9 @@ def goldens_of(base: Path, student: Path, trajectories: Iterable[list[Example]])
 
 
 def prompts_of(trajectories: Iterable[list[Example]]) -> Iterator[StepPrompt]:
-    """What stands before the last turn that an example teaches, for the first few examples of every kind."""
+    """What the graph sends at a step, for the first few examples of every kind."""
     taken: Counter[Kind] = Counter()
     for example in (example for trajectory in trajectories for example in trajectory):
         if taken[example.kind] < OF_EACH_KIND:
             taken[example.kind] += 1
-            yield StepPrompt(example.kind, example.step, example.ids[: last_turn(example.learn)])
-
-
-def last_turn(learn: tuple[int, ...]) -> int:
-    """Where the last run of learned tokens begins."""
-    end = len(learn) - learn[::-1].index(1)
-    return next((at + 1 for at in range(end - 1, -1, -1) if not learn[at]), 0)
+            yield StepPrompt(example.kind, example.step, example.ids[: example.turn])

@@ -195,6 +195,7 @@ def _misfit(example: Example, run: str, lesson: Lesson, target: Target, tokenize
     return (
         _differ(tokenizer, "id", ("the trainer", example.ids), ("the graph", (*turn.sent, *turn.written)))
         or _differ(tokenizer, "learned id", ("the trainer", learned), ("the graph", wrote))
+        or ("" if example.turn == len(turn.sent) else f"the step's turn begins at id {example.turn}, and {len(turn.sent)} were sent")
         or ("" if all(example.learn[len(turn.sent) :]) else f"the mask leaves out a part of what is written from id {len(turn.sent)} on")
     )
 
@@ -245,8 +246,8 @@ def _make_room() -> None:
 def _reported(how: str, model: VllmChatModel, prompts: Sequence[Prompt]) -> Comparison:
     first, source = "", model.source
     for prompt in prompts:
-        answer = Answer(Request(prompt.ids, max_tokens=1), source.model, source.vocabulary, source.client.endpoint.url)
-        with source.client.completion(answer.body()) as chunks:
+        answer = Answer(Request(prompt.ids, max_tokens=1), source.model, source.vocabulary, model.base.client.endpoint.url)
+        with model.base.client.completion(answer.body()) as chunks:
             for chunk in chunks:
                 answer.read(chunk)
         differs = _differ(source.tokenizer, "id", ("the graph", prompt.ids), ("the server", answer.prompt_ids))

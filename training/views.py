@@ -79,12 +79,13 @@ def _encoded(trajectory: Trajectory, row: int, step: int, steps: Sequence[Step],
     turns = [number for number, part in enumerate(parts) if part.written]
     learned = {turns[-1]} if teaching.target == "incremental" else set(turns[1:] if strategy.OPENS and step else turns)
     ids = [id for part in parts for id in part.ids]
+    turn = sum(len(part.ids) for part in parts[: turns[-1]])
     learn = [one for number, part in enumerate(parts) for one in [int(number in learned)] * len(part.ids)]
     # A turn that is over ends; a line that another one will follow in the same turn does not.
     is_over = step == len(trajectory.steps) or strategy.TOOLS
     if is_over and end is not None and ids[-1] != end:
         ids, learn = [*ids, end], [*learn, 1]
-    return Example(trajectory=row, kind=kind_of(step, len(trajectory.steps)), step=step, ids=tuple(ids), learn=tuple(learn))
+    return Example(trajectory=row, kind=kind_of(step, len(trajectory.steps)), step=step, ids=tuple(ids), learn=tuple(learn), turn=turn)
 
 
 def _drop_oldest_spare(steps: list[Step], gold: set[str]) -> bool:

@@ -147,8 +147,8 @@ def test_a_server_that_was_given_other_ids_is_named(world: World) -> None:
 
     vocabulary = open_vocabulary(world.base)
     client = SimpleNamespace(endpoint=SimpleNamespace(url="here"), completion=completion)
-    source = SimpleNamespace(model="m", vocabulary=vocabulary, tokenizer=vocabulary.tokenizer, client=client)
-    model: Any = SimpleNamespace(source=source)
+    source = SimpleNamespace(model="m", vocabulary=vocabulary, tokenizer=vocabulary.tokenizer)
+    model: Any = SimpleNamespace(source=source, base=SimpleNamespace(client=client))
     found = parity._reported("served", model, [parity.Prompt("ircot", "expansion", 2, (40, 41, 42))])
     assert found.divergence.startswith("in ircot, expansion, step 2: at id 0, behind '', the graph has 40")
     assert "the server has 3 '<|assistant|>' before" in found.divergence

@@ -84,7 +84,7 @@ def test_an_example_is_what_the_graph_sends_and_the_turn_that_follows(name: str,
     assert [one.step for one in examples] == list(range(0 if strategy.OPENS else 1, 4))
     for example in examples:
         sent = asked_at(strategy, steps, example.step, tokenizer)
-        assert list(example.ids[: len(sent)]) == sent
+        assert list(example.ids[: example.turn]) == sent
         written = example.ids[len(sent) :]
         assert set(example.learn[len(sent) :]) == {1}
         turn = strategy.read(AIMessage(tokenizer.decode(written, skip_special_tokens=True)), [SEARCH_TOOL])
