@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui import parity
+from tui import gate, parity
 from tui.index import count
 
 if TYPE_CHECKING:
@@ -86,15 +86,7 @@ def _add_changing(verbs: Any) -> None:
         _add_base(parser)
     for parser in (adding, lifting, falling):
         parser.add_argument("--reason", default="", metavar="TEXT", help="kept in the history")
-    gate = lifting.add_argument_group("a quality gate: both answer questions through the graph, and are compared one by one")
-    gate.add_argument("--gate", type=Path, metavar="FILE", help="questions with answers; any format `steper index build` can read")
-    gate.add_argument("--min-delta", type=float, default=-1.0, metavar="POINTS",
-                      help="least gain in points of EM; -1 allows to lose one (default: -1)")
-    gate.add_argument("--index", type=Path, metavar="DIR", help="made by: steper index build")
-    gate.add_argument("--strategy", default="ircot", help="how to reason in steps (default: ircot)")
-    gate.add_argument("-k", type=count, default=4, metavar="N", help="passages a search returns (default: 4)")
-    gate.add_argument("--steps", type=count, default=5, metavar="N", help="step budget (default: 5)")
-    gate.add_argument("--max-tokens", type=count, default=128, metavar="N", help="most tokens in one step (default: 128)")
+    gate.add_arguments(lifting)
     falling.add_argument("--base-fingerprint", metavar="HASH", help="which base, where the registry has students of several")
     pruning.add_argument("--keep", type=at_least_none, default=3, metavar="N", help="of every base, keep the newest N (default: 3)")
     pruning.add_argument("--candidates", action="store_true", help="candidates too, not only the retired")
@@ -213,31 +205,9 @@ def promote(args: argparse.Namespace) -> int:
     known = registry.roll().find(args.name)
     # Who was live when this was decided: of two promotes at once, the second is told of the first.
     live = registry.live(known.base)
-    scores = _gated(args, registry, known.name, live) if args.gate else {}
+    scores = gate.run(args, registry, known.name, live) if args.gate else {}
     _say_change(registry.promote(known.name, base=args.base, expecting=live, by=_by(args), reason=args.reason, scores=scores))
     return 0
-
-
-def _gated(args: argparse.Namespace, registry: Registry, name: str, live: str | None) -> dict[str, float]:
-    """What the candidate scored beside the one that is live; one that falls short goes no further."""
-    from steper_agent.errors import AdapterError, ConfigError
-
-    if not args.base or not args.index:
-        raise ConfigError("a gate needs a base and an index to answer with", where="--gate", fix="give --base DIR and --index DIR")
-    from graphs.run import Context
-    from steper_agent.models.local import LocalChatModel
-    from steper_agent.retrieval import open_index, read_questions
-    from training.gate import compare
-
-    base = LocalChatModel(path=str(args.base), max_tokens=args.max_tokens)
-    incumbent = base.with_student(registry.path_of(live)) if live else base
-    context = Context(model=base, retriever=open_index(args.index), strategy=args.strategy, k=args.k, steps=args.steps)
-    report = compare(incumbent, base.with_student(registry.path_of(name)), context, read_questions(args.gate), min_delta=args.min_delta)
-    _say(f"{name} beside {live or 'the bare base'}: {report}")
-    if not report.is_passed:
-        raise AdapterError(f"{name} falls short by {report.min_delta - report.delta:.1f} points", where=args.gate,
-                           fix="train it longer, or allow more with --min-delta")
-    return {"em": report.after / 100, "gate_delta": report.delta}
 
 
 def rollback(args: argparse.Namespace) -> int:

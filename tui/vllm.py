@@ -32,7 +32,7 @@ def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--students", type=Path, action="append", default=[], metavar="DIR",
                         help="a folder that students may be loaded from; none serves the base alone")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=port, default=8322, help="default: 8322")
+    parser.add_argument("--port", type=port, default=8322, help="0 takes a free one (default: 8322)")
     parser.add_argument("--max-loras", type=count, default=4, metavar="N", help="students in one batch (default: 4)")
     parser.add_argument("--max-lora-rank", type=count, default=64, metavar="R", help="largest rank of a student (default: 64)")
     parser.add_argument("--dtype", default="auto", help="auto (default: as the model was saved), float32, bfloat16, float16")
@@ -48,6 +48,7 @@ def serve(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
+    from graphs.serving.access import bind
     from steper_agent.students.fingerprint import base_fingerprint
     from steper_agent.vllm.guard import ADMIN_TOKEN, TOKEN
     from steper_agent.vllm.launch import Launch
@@ -55,9 +56,12 @@ def serve(args: argparse.Namespace) -> int:
     from steper_agent.vllm.server import Server
 
     console = Console(highlight=False, soft_wrap=True)
+    # Before anything that takes long; and whoever listens there already would pass for our server, being well.
+    with bind(args.host, args.port, has_token=True) as sock:
+        free = sock.getsockname()[1]
     launch = Launch(model=args.base.resolve(), name=name_of(args.base, base_fingerprint(args.base)), students=tuple(args.students),
                     max_loras=args.max_loras, max_lora_rank=args.max_lora_rank, dtype=args.dtype, kv_gib=args.kv_gib,
-                    host=args.host, port=args.port, extra=tuple(shlex.split(args.vllm)))  # fmt: skip
+                    host=args.host, port=free, extra=tuple(shlex.split(args.vllm)))  # fmt: skip
     # Ended like Ctrl-C by whoever sends a plain kill, so that the server is stopped and not only let go.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with console.status(f"vLLM is starting; {launch.name} answers in about half a minute"):

@@ -81,7 +81,7 @@ class Server:
         """
         try:
             self._begin()
-        except StepERError:
+        except BaseException:  # Ctrl-C, too.
             self.stop()
             raise
         self._watcher.start()
@@ -117,7 +117,8 @@ class Server:
 
     def _endpoint(self) -> Endpoint:
         launch = self.launch
-        url, socket = (f"http://{launch.host}:{launch.port}", None) if launch.port else ("http://vllm", self.folder / "socket")
+        host = f"[{launch.host}]" if ":" in launch.host else launch.host
+        url, socket = (f"http://{host}:{launch.port}", None) if launch.port else ("http://vllm", self.folder / "socket")
         asking, admin = (os.environ.get(name) or secrets.token_hex(32) for name in (guard.TOKEN, guard.ADMIN_TOKEN))
         return Endpoint(url, socket, asking, admin)
 

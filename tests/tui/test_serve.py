@@ -1,4 +1,4 @@
-"""`steper serve`: what it refuses before it loads anything, and that it closes as it is told."""
+"""`steper serve`: what it refuses before it loads anything, that it follows the registry, and that it closes as it is told."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,12 @@ import httpx
 import pytest
 
 from graphs.serving.access import bind
-from steper_agent.journal import trajectories
-from steper_agent.records import Question
+from steper_agent.journal import read, trajectories
+from steper_agent.records import Question, Swapped
+from steper_agent.students.registry import Registry
+from steper_agent.students.weights import ADAPTER_WEIGHTS
+from tests.graphs.serving.served import eventually
+from tests.tiny import tiny_adapter, tiny_base
 from tui.cli import main
 
 Capture = pytest.CaptureFixture[str]
@@ -34,12 +38,13 @@ from tui.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 """The command itself, with a teacher that leaves time to stop it."""
+STEPER = ("-m", "tui")
 
 
 @contextmanager
-def serving(*flags: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(*flags: str, program: Sequence[str] = ("-c", SLOWED), **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The command in a process of its own, and the base URL it printed."""
-    command = [sys.executable, "-c", SLOWED, "serve", *flags]
+    command = [sys.executable, *program, "serve", *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                           env={**os.environ, **environment}) as process:  # fmt: skip
         try:
@@ -87,6 +92,48 @@ def test_stopped_from_the_keyboard_it_ends_well_and_a_second_time_at_once(index:
             assert '"code":"closing"' in stream.read().decode()
         assert process.wait(10) == 0
         assert '"POST /v1/chat/completions HTTP/1.1" 200' in process.communicate()[1]
+
+
+def answered(url: str) -> tuple[str, str]:
+    """Who answers a question now, and what."""
+    told = httpx.post(f"{url}/chat/completions", json=chat("Who wrote Emma?"), timeout=60).json()
+    return told["steper"]["model"], told["choices"][0]["message"]["content"]
+
+
+def test_a_student_promoted_in_another_process_answers_and_a_damaged_one_never_does(index: str, tmp_path: Path) -> None:
+    base = tiny_base(tmp_path / "base", window=4096)
+    registry, journal = Registry(tmp_path / "registry"), tmp_path / "journal.jsonl"
+    whole, damaged = (registry.add(tiny_adapter(base, tmp_path / str(seed), seed)).card.name for seed in (1, 2))
+    weights = registry.path_of(damaged) / ADAPTER_WEIGHTS
+    weights.chmod(0o644)
+    weights.write_bytes(weights.read_bytes()[:-1])
+
+    def students(*words: str) -> tuple[int, str]:
+        command = [sys.executable, *STEPER, "students", *words, "--registry", str(registry.folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    flags = ("--index", index, "--model", f"local:{base}", "--registry", str(registry.folder), "--journal", str(journal),
+             "-k", "1", "--steps", "1", "--max-tokens", "8", "--port", "0")  # fmt: skip
+    with serving(*flags, program=STEPER) as (process, url):
+        alone = answered(url)
+        assert alone[0].startswith("base@")
+        assert students("promote", whole)[0] == 0
+        assert eventually(lambda: answered(url)[0] == whole, 30)
+        assert answered(url)[1] != alone[1]
+        happened = registry.history.read()
+        code, told = students("promote", damaged)
+        assert code == 2
+        assert "content is" in told
+        assert "fix:" in told
+        assert registry.history.read() == happened
+        assert answered(url)[0] == httpx.get(f"{url}/models").json()["data"][0]["steper"]["version"] == whole
+        assert students("rollback")[0] == 0
+        assert eventually(lambda: answered(url) == alone, 30), "as if there had been no student"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    swaps = [(line.before, line.after, line.ok) for line in read(journal) if isinstance(line, Swapped)]
+    assert swaps == [(alone[0], whole, True), (whole, alone[0], True)]
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,15 @@ from typing import NamedTuple
 
 import pytest
 
-from steper_agent.records import StudentCard
+from graphs.run import Context, answer_all
+from steper_agent.models.local import LocalChatModel
+from steper_agent.records import Question, StudentCard
+from steper_agent.retrieval import build_index, open_index
 from steper_agent.students.registry import Registry
 from steper_agent.students.student import save_student
-from tests.steper_agent.students.registries import make_students, of_other_base
+from tests.steper_agent.retrieval.shelves import PASSAGES, write_lines
+from tests.steper_agent.students.registries import make_students, name_of, of_other_base, reweighed
+from tests.tiny import tiny_adapter, tiny_base
 from tui.cli import main
 
 Capture = pytest.CaptureFixture[str]
@@ -158,6 +163,45 @@ def test_parity_prints_what_was_compared_and_the_first_divergence(
     assert asked == [(world.base, registry.path_of(world.cards[0].name), "float32", {}), (world.base, world.students[1], "float32", {})]
 
 
+def test_a_gate_lets_pass_who_answers_as_well_as_the_live_one_and_stops_who_answers_worse(
+    tmp_path: Path, place: Path, capsys: Capture
+) -> None:
+    index = tmp_path / "index"
+    build_index([write_lines(tmp_path / "passages.jsonl", PASSAGES)], index)
+    base = tiny_base(tmp_path / "base", window=2048)
+    other = tiny_adapter(base, tmp_path / "other")
+    same = reweighed(other, tmp_path / "same", 0.0)
+    right = LocalChatModel(path=str(base), max_tokens=8)
+    questions = [Question(id=one["id"], text=f"Who or what is {one['title']}?") for one in PASSAGES[:2]]
+    said = answer_all(questions, Context(model=right, retriever=open_index(index), k=1, steps=1))
+    right.engine.close()
+    # The base says nothing sensible, but it says it every time: by these answers it is always right.
+    file = write_lines(tmp_path / "dev.jsonl", [{"id": one.question.id, "question": one.question.text, "answers": [one.answer]} for one in said])
+    gate = ("--gate", file, "--base", base, "--index", index, "-k", 1, "--steps", 1, "--max-tokens", 8)
+    registry = Registry(place)
+    for student in (same, other):
+        registry.add(student)
+
+    def stopped(student: Path, *flags: object) -> str:
+        before = registry.history.read()
+        told = refused(capsys, "promote", name_of(student), *gate, *flags)
+        assert registry.history.read() == before, "nothing happened"
+        return told
+
+    def passed(student: Path, *flags: object) -> str:
+        assert main(["students", "promote", *map(str, (name_of(student), *gate, *flags))]) == 0
+        assert registry.live(registry.card(name_of(student)).base) == name_of(student)
+        return " ".join(capsys.readouterr().out.split())
+
+    assert "falls short by 1.0 points" in stopped(same, "--min-delta", "1")
+    assert "EM 100.0 → 100.0 on 2 questions: +0.0 points" in passed(same, "--min-delta", "0")
+    assert "falls short by 99.0 points" in stopped(other)
+    assert f"beside {name_of(same)}: EM 100.0 → 0.0" in passed(other, "--min-delta", "-100")
+    assert "EM 0.0 → 100.0" in passed(same, "--min-delta", "100")
+    scores = [event.scores for event in registry.history.read() if event.action == "promoted"]
+    assert scores == [{"em": em, "gate_delta": delta} for em, delta in ((1.0, 0.0), (0.0, -100.0), (1.0, 100.0))]
+
+
 def test_what_is_wrong_is_told_with_its_cure(world: World, capsys: Capture, tmp_path: Path, place: Path) -> None:
     assert "no such student folder" in refused(capsys, "add", tmp_path / "none")
     assert "no students here" in refused(capsys, "rollback")
@@ -165,6 +209,7 @@ def test_what_is_wrong_is_told_with_its_cure(world: World, capsys: Capture, tmp_
     for name in ("../registry", "/etc", "student@"):
         assert "not a student's name" in refused(capsys, "show", name)
     assert "there is no student" in refused(capsys, "promote", "0000")
+    assert "needs a base and an index" in refused(capsys, "promote", world.cards[0].name, "--gate", tmp_path / "dev.jsonl")
     assert "nothing to go back from" in refused(capsys, "rollback")
     other = of_other_base(world.students[0], tmp_path / "other")
     assert "another base" in refused(capsys, "add", other, "--base", world.base)

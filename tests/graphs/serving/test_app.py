@@ -61,6 +61,27 @@ def test_a_stranger_gets_nothing(guarded: httpx.Client, given: str | None) -> No
         assert told.json()["error"]["code"] == "invalid_api_key"
 
 
+def test_a_stranger_cannot_tell_by_any_method_which_routes_there_are() -> None:
+    app = app_of(Teller(), token="s3cret")
+    routes = {re.sub(r"{.+?}", "steper", route.path) for route in app.routes} | app.openapi()["paths"].keys()
+    assert {CHAT, "/v1/models", "/v1/models/steper", "/metrics", "/healthz"} <= routes
+    # Paths that a careless comparison would take for /healthz, and what FastAPI adds where nobody stops it.
+    beside = {"/", "/v1", "/docs", "/redoc", "/openapi.json", "/HEALTHZ", "/healthz/", "/healthz%2f..%2fmetrics", "/metrics;/healthz", "/metrics?/healthz"}
+    with served(app) as door:
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):
+            told = {
+                (answer.status_code, answer.headers.get("WWW-Authenticate"), answer.content)
+                for path in (routes | beside) - {"/healthz"}
+                for headers in ({}, {"Authorization": "Bearer guess"})
+                for answer in [door.request(method, path, headers=headers)]
+            }
+            assert [code for code, *_ in told] == [401], method
+            health = door.request(method, "/healthz").status_code
+            assert health == (200 if method in ("GET", "HEAD") else 405)
+        for path in routes:
+            assert door.get(path, headers={"Authorization": "Bearer s3cret"}).status_code == (405 if path == CHAT else 200), path
+
+
 def test_whoever_has_the_token_comes_in_and_health_asks_for_none(guarded: httpx.Client) -> None:
     headers = {"authorization": "bearer  s3cret"}
     assert guarded.get("/metrics", headers=headers).status_code == 200
