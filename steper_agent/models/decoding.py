@@ -30,6 +30,8 @@ class Request:
     """None asks for none; n for those of the tokens written and of the n likeliest in the place of each."""
     schema: str = ""
     """JSON schema that the text must follow, where the source can hold a model to one."""
+    whole: bool = False
+    """Nobody reads along, so the text may come in one piece."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 FORMS = (
     "local:PATH (local:models/qwen), local:PATH+STUDENT (local:models/qwen+runs/demo/student), vllm:PATH and "
-    "vllm:PATH+STUDENT (starts a vLLM server), vllm:PATH@URL (asks one that runs), "
+    "vllm:PATH+STUDENT (starts a vLLM server), vllm:PATH@URL (asks one that runs; of several, "
+    "with commas, most must have a student), "
     "or PROVIDER:NAME as LangChain knows it (openai:gpt-4o-mini, anthropic:claude-sonnet-4-5)"
 )
 KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
@@ -45,14 +46,14 @@ def split_local(name: str) -> tuple[str, str | None]:
 
 
 def _served(name: str, students: Sequence[Path], **decoding: Any) -> BaseChatModel:
-    """`PATH[+STUDENT]` starts a server, `PATH[+STUDENT]@URL` asks one that runs."""
+    """`PATH[+STUDENT]` starts a server, `PATH[+STUDENT]@URL[,URL…]` asks those that run."""
     from steper_agent.vllm.model import VllmChatModel
     from steper_agent.vllm.served_base import attach_base, start_base
 
     local, at, url = name.partition("@http")
     path, adapter = split_local(local)
     folders = (*students, *([Path(adapter).resolve().parent] if adapter else []))
-    base = attach_base(Path(path), f"http{url}") if at else start_base(Path(path), folders)
+    base = attach_base(Path(path), *f"http{url}".split(",")) if at else start_base(Path(path), folders)
     return VllmChatModel(path=path, base=base, adapter=adapter, **decoding)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Protocol
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -137,7 +138,7 @@ class TokenChatModel(BaseChatModel):
         self, messages: list[BaseMessage], stop: list[str] | None = None,
         run_manager: CallbackManagerForLLMRun | None = None, **kwargs: Any,  # noqa: ARG002
     ) -> ChatResult:  # fmt: skip
-        request = self._request(messages, stop, kwargs)
+        request = replace(self._request(messages, stop, kwargs), whole=True)
         reply = self._reply(messages, request, kwargs).message(list(self.source.stream(request)))
         return ChatResult(generations=[ChatGeneration(message=reply)])
 
@@ -145,7 +146,7 @@ class TokenChatModel(BaseChatModel):
         self, messages: list[BaseMessage], stop: list[str] | None = None,
         run_manager: AsyncCallbackManagerForLLMRun | None = None, **kwargs: Any,  # noqa: ARG002
     ) -> ChatResult:  # fmt: skip
-        request = self._request(messages, stop, kwargs)
+        request = replace(self._request(messages, stop, kwargs), whole=True)
         events = [event async for event in self.source.astream(request)]
         reply = self._reply(messages, request, kwargs).message(events)
         return ChatResult(generations=[ChatGeneration(message=reply)])

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
@@ -38,6 +38,13 @@ class Swappable(Protocol):
     def greedy(self, prompt: Sequence[int], max_tokens: int) -> Done: ...
 
     def unload(self) -> None: ...
+
+
+@runtime_checkable
+class Replicated(Protocol):
+    """A model on several servers."""
+
+    def on_each(self, trial: Callable[[Any], object]) -> None: ...
 
 
 class SwapPlan(Record):
@@ -93,8 +100,8 @@ def swap_student(
     if not plan.phases:
         return SwapReport(before=plan.before, after=plan.after, seconds={}, ok=True)
     trials: dict[Phase, Callable[[BaseChatModel], object]] = {
-        "warm": lambda student: _warm(student, folder, prompts),
-        "canary": lambda student: _canary(student, folder, prompts),
+        "warm": lambda student: _on_each(student, lambda one: _warm(one, folder, prompts)),
+        "canary": lambda student: _on_each(student, lambda one: _canary(one, folder, prompts)),
         "gate": terms.gate or (lambda _: None),
     }
     report = slot.swap(
@@ -102,6 +109,10 @@ def swap_student(
         trials=[(phase, trials[phase]) for phase in plan.phases if phase in trials], unload=unload,
     )  # fmt: skip
     return report if drain is None or not report.ok else _drained(slot, report, drain, tell)
+
+
+def _on_each(student: BaseChatModel, trial: Callable[[BaseChatModel], object]) -> None:
+    student.on_each(trial) if isinstance(student, Replicated) else trial(student)
 
 
 def unload(model: BaseChatModel) -> None:

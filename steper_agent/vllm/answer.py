@@ -10,6 +10,10 @@ from steper_agent.errors import ModelError
 from steper_agent.models.decoding import Done, Event, Piece, Request, Row, Ticket, TokenChance, fitted
 from steper_agent.models.loading import Vocabulary
 
+WHOLE = 256
+"""Tokens up to which a reply that nobody reads along is fetched in one piece, which takes the server and us a third of the work.
+A longer one is streamed all the same: should it break off, it goes on where it was."""
+
 
 class Answer:
     """Token ids become text here and not in the server, exactly as they do for a model in this process."""
@@ -31,6 +35,11 @@ class Answer:
         return self._row.done
 
     @property
+    def ids(self) -> list[int]:
+        """The prompt and what was received."""
+        return [*self._request.prompt, *self._row.ids]
+
+    @property
     def length(self) -> int:
         """Tokens received."""
         return len(self._row.ids)
@@ -45,11 +54,12 @@ class Answer:
         if asked.schema and self.length:
             raise ModelError("the line broke in the middle of a reply that follows a schema", where=self._where, fix="ask again")
         body: dict[str, Any] = {
-            "model": self._model, "prompt": [*asked.prompt, *self._row.ids], "max_tokens": asked.max_tokens - self.length,
+            "model": self._model, "prompt": self.ids, "max_tokens": asked.max_tokens - self.length,
             "temperature": asked.temperature, "top_p": asked.top_p, "seed": asked.seed, "stop": list(asked.stop),
-            "stop_token_ids": sorted(self._ends), "stream": True, "stream_options": {"include_usage": True},
-            "return_token_ids": True, "skip_special_tokens": False, "add_special_tokens": False,
+            "stop_token_ids": sorted(self._ends), "return_token_ids": True, "skip_special_tokens": False, "add_special_tokens": False,
         }  # fmt: skip
+        if not asked.whole or asked.max_tokens > WHOLE:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
         if asked.logprobs is not None:
             body |= {"logprobs": asked.logprobs, "return_tokens_as_token_ids": True}
         if asked.schema:

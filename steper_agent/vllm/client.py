@@ -22,6 +22,8 @@ from steper_agent.errors import AdapterError, ModelError
 
 CONNECT, ADMIN = 5.0, 120.0
 """Seconds to wait for a connection, and for a load or unload."""
+IN_ONE_PIECE = 5
+"""So many times as long as for a token is waited for a reply that is not streamed."""
 BUSY = frozenset({429, 500, 502, 503, 504})
 """Statuses that another try may mend; an engine that has just died answers 500."""
 END = "[DONE]"
@@ -33,6 +35,10 @@ class Busy(Exception):
     def __init__(self, why: str, after: float = 0.0) -> None:
         super().__init__(why)
         self.after = after
+
+
+class Missing(ModelError):
+    """The server has nothing of this name: another one may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +60,19 @@ class Client:
 
     @contextmanager
     def completion(self, body: Mapping[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
-        """The chunks of a streamed completion.
+        """The chunks of a completion; one, where the body does not ask for a stream.
 
         Raises:
             Busy: try again.
-            ModelError: the server refuses this request.
+            Missing: it does not serve that model.
+            ModelError: it refuses this request.
             httpx.TransportError: the server cannot be reached, or broke off.
         """
-        with self._http() as http, http.stream("POST", "/v1/completions", json=dict(body)) as response:
+        with self._http() as http, http.stream("POST", "/v1/completions", json=dict(body), timeout=self._timeout(body)) as response:
             if response.status_code != 200:
                 response.read()
                 raise self._refused(response)
-            yield (chunk for line in response.iter_lines() if (chunk := chunk_in(line)) is not None)
+            yield _chunks(response, bool(body.get("stream")))
 
     @asynccontextmanager
     async def acompletion(self, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
@@ -74,12 +81,12 @@ class Client:
         transport = httpx.AsyncHTTPTransport(**self._transport())
         async with (
             httpx.AsyncClient(transport=transport, **options) as http,
-            http.stream("POST", "/v1/completions", json=dict(body)) as response,
+            http.stream("POST", "/v1/completions", json=dict(body), timeout=self._timeout(body)) as response,
         ):
             if response.status_code != 200:
                 await response.aread()
                 raise self._refused(response)
-            yield (chunk async for line in response.aiter_lines() if (chunk := chunk_in(line)) is not None)
+            yield _achunks(response, bool(body.get("stream")))
 
     def is_healthy(self, timeout: float = CONNECT) -> bool:
         """Whether it answers, and its engine lives."""
@@ -155,6 +162,10 @@ class Client:
         # Making a TLS context takes longer than all the rest, so only an address that needs one gets it.
         return {"verify": _tls() if self.endpoint.url.startswith("https:") else False}
 
+    def _timeout(self, body: Mapping[str, Any]) -> httpx.Timeout:
+        silence = self.endpoint.silence
+        return httpx.Timeout(silence if body.get("stream") else IN_ONE_PIECE * silence, connect=CONNECT)
+
     def _options(self, token: str | None = None) -> dict[str, Any]:
         key = self.endpoint.token if token is None else token
         return {
@@ -167,12 +178,30 @@ class Client:
         if response.status_code in BUSY:
             return Busy(why, _seconds(response.headers.get("retry-after", "")))
         fix = {401: f"set STEPER_VLLM_TOKEN to the token of {self.endpoint.url}", 404: "load the student first"}
-        return ModelError(f"the server refuses: {why}", where=self.endpoint.url,
-                          fix=fix.get(response.status_code, "change the request"))
+        kind = Missing if response.status_code == 404 else ModelError
+        return kind(f"the server refuses: {why}", where=self.endpoint.url, fix=fix.get(response.status_code, "change the request"))
 
     def _unreachable(self, broken: httpx.TransportError) -> ModelError:
         return ModelError(f"no answer: {broken or type(broken).__name__}", where=self.endpoint.url,
                           fix="start the server, or check its address and its log")
+
+
+def _chunks(response: httpx.Response, streamed: bool) -> Iterator[dict[str, Any]]:
+    if not streamed:
+        yield json.loads(response.read())
+        return
+    for line in response.iter_lines():
+        if (chunk := chunk_in(line)) is not None:
+            yield chunk
+
+
+async def _achunks(response: httpx.Response, streamed: bool) -> AsyncIterator[dict[str, Any]]:
+    if not streamed:
+        yield json.loads(await response.aread())
+        return
+    async for line in response.aiter_lines():
+        if (chunk := chunk_in(line)) is not None:
+            yield chunk
 
 
 def chunk_in(line: str) -> dict[str, Any] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,11 +13,17 @@ from langchain_core.runnables import Runnable, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema
 from pydantic import BaseModel, Field, PrivateAttr
 
+from steper_agent.errors import StepERError
 from steper_agent.models.tokens import TokenChatModel
 from steper_agent.records import Mode, StudentCard
 from steper_agent.students.merge import merged_folder
+from steper_agent.vllm.replicas import Replica, too_few
 from steper_agent.vllm.served_base import ServedBase, start_base
 from steper_agent.vllm.source import Served
+
+LOG = logging.getLogger(__name__)
+TRIAL_PATIENCE = 10.0
+"""Seconds that a trial waits for one of several servers."""
 
 
 class VllmChatModel(TokenChatModel):
@@ -34,8 +42,8 @@ class VllmChatModel(TokenChatModel):
         self._version = self.base.name
         if self.adapter:
             self._version = self.base.preflight(Path(self.adapter), "adapter").name
-            self.base.adapters.load(self._version, Path(self.adapter).resolve())
-        self._served = Served(self.base.client, self._version, self.base.vocabulary, server=self.base.server)
+        holding = self.base.load(self._version, Path(self.adapter).resolve()) if self.adapter else self.base.replicas
+        self._served = Served(holding, self._version, self.base.vocabulary)
 
     @property
     def fingerprint(self) -> str:
@@ -56,7 +64,8 @@ class VllmChatModel(TokenChatModel):
 
     def with_student(self, folder: str | Path, mode: Mode = "auto") -> VllmChatModel:
         """The same settings with a student, after checking it: on the same server as an adapter; merged, or with full weights,
-        on a second server, which ends when the student is unloaded.
+        on a second server, which ends when the student is unloaded. That has the first one's settings: on a GPU both must fit,
+        so start the first with `extra=("--gpu-memory-utilization", "0.45")`.
 
         Raises:
             AdapterError: the student, or this base's server, does not take the other.
@@ -67,14 +76,41 @@ class VllmChatModel(TokenChatModel):
         if mode in ("auto", "adapter") and card.form == "adapter":
             return VllmChatModel(path=self.path, base=self.base, adapter=str(folder), **self.settings())
         whole = folder if card.form == "full" else merged_folder(self.path, folder)
-        settings = self.base.server.launch.model_dump(include={"dtype", "kv_gib", "block", "max_logprobs"}) if self.base.server else {}
+        settings = self.base.server.launch.model_dump(include={"dtype", "kv_gib", "block", "max_logprobs", "extra"}) if self.base.server else {}
         second = start_base(whole, name=card.name, **settings)
         return VllmChatModel(path=str(whole), base=second, owns_server=True, **self.settings())
+
+    def on_each(self, trial: Callable[[VllmChatModel], object]) -> None:
+        """Put every server that has this student to a trial; one that fails it is asked no more.
+
+        Raises:
+            AdapterError, ModelError: fewer than the quorum are left.
+        """
+        router, refusals = self._served.router, dict[Replica, StepERError]()
+        for replica in router.replicas:
+            try:
+                trial(self._alone(replica))
+            except StepERError as refusal:
+                refusals[replica] = refusal
+        left = len(router.replicas) - len(refusals)
+        if left < self.base.quorum:
+            raise too_few(self._version, left, self.base.quorum, refusals)
+        for replica, refused in refusals.items():
+            LOG.warning("%s is not asked for %s: %s", replica.url, self._version, refused.what)
+            router.drop(replica)
+        self.base.unload(self._version, tuple(refusals))
+
+    def _alone(self, replica: Replica) -> VllmChatModel:
+        """This model on one of its servers; it is not waited for long where there are others."""
+        alone = self.model_copy()
+        if len(self._served.router.replicas) > 1:
+            alone._served = self._served.on(replica, TRIAL_PATIENCE)
+        return alone
 
     def unload(self) -> None:
         """Take this model's student from its server, or end the server that was started for it; the base stays."""
         if self.adapter:
-            self.base.adapters.unload(self._version)
+            self.base.unload(self._version, self._served.router.replicas)
         elif self.owns_server and self.base.server:
             self.base.server.stop()
 

@@ -1,11 +1,12 @@
-"""A server as a source of tokens: a broken line is mended, a completed request is never sent again."""
+"""Servers as a source of tokens: a broken line is mended, on the same server or the next, and a completed request is never
+sent again."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -15,28 +16,27 @@ from steper_agent.errors import ModelError
 from steper_agent.models.decoding import Done, Piece, Request
 from steper_agent.models.loading import Vocabulary
 from steper_agent.vllm.answer import Answer
-from steper_agent.vllm.client import Busy, Client
-from steper_agent.vllm.server import Server
+from steper_agent.vllm.client import Busy, Missing
+from steper_agent.vllm.replicas import Replica, Router
 
-BROKEN = (Busy, httpx.NetworkError, httpx.ProtocolError, httpx.ConnectTimeout)
+BROKEN = (Busy, Missing, httpx.NetworkError, httpx.ProtocolError, httpx.ConnectTimeout)
 """What another try may mend. A server that stays silent is not asked again: it is working, or lost."""
+BREAKS = (httpx.TransportError, Busy, Missing)
 
 
 class Served:
-    """One name (the base, or a student) on one server.
+    """One name (the base, or a student) on the servers that have it.
 
     `most`: requests under way at once, the others wait here. `patience`: seconds without a new token until a request that
     broke off is given up; a server of ours that died is back by then.
     """
 
     def __init__(
-        self, client: Client, model: str, vocabulary: Vocabulary, *, server: Server | None = None, most: int = 256,
-        patience: float = 180.0,
-    ) -> None:  # fmt: skip
-        self.client = client
+        self, replicas: Sequence[Replica], model: str, vocabulary: Vocabulary, *, most: int = 256, patience: float = 180.0
+    ) -> None:
         self.model = model
         self.vocabulary = vocabulary
-        self.server = server
+        self.router = Router(replicas)
         self._most = most
         self._patience = patience
         self._room = threading.BoundedSemaphore(most)
@@ -46,27 +46,26 @@ class Served:
     def tokenizer(self) -> Any:
         return self.vocabulary.tokenizer
 
-    def named(self, model: str) -> Served:
-        """The same server under another name."""
-        return Served(self.client, model, self.vocabulary, server=self.server, most=self._most, patience=self._patience)
+    def on(self, replica: Replica, patience: float) -> Served:
+        """The same on one server alone."""
+        return Served((replica,), self.model, self.vocabulary, most=self._most, patience=min(patience, self._patience))
 
     def stream(self, request: Request) -> Iterator[Piece | Done]:
         """The events of a request as they come; closing the iterator cancels it."""
         answer, tries = self._begin(request)
         with self._room:
             while not answer.is_complete:
+                replica, broken = self.router.choose(answer.ids), None
                 try:
-                    with self.client.completion(answer.body()) as chunks:
+                    with replica.asked(), replica.client.completion(answer.body()) as chunks:
                         for chunk in chunks:
                             yield from answer.read(chunk)
-                    pause = tries.after(None, answer)
-                except httpx.TransportError as broken:
-                    pause = tries.after(broken, answer)
-                except Busy as busy:
-                    pause = tries.after(busy, answer)
+                except BREAKS as failure:
+                    broken = failure
                 if not answer.is_complete:
-                    time.sleep(pause)
-                    self._wait(tries)
+                    time.sleep(self._pause(replica, broken, answer, tries))
+                    if not self.router.any_is_up:
+                        self._wait(replica, tries)
         yield answer.done()
 
     async def astream(self, request: Request) -> AsyncIterator[Piece | Done]:
@@ -75,29 +74,41 @@ class Served:
         room = self._rooms.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self._most))
         async with room:
             while not answer.is_complete:
+                replica, broken = self.router.choose(answer.ids), None
                 try:
-                    async with self.client.acompletion(answer.body()) as chunks:
-                        async for chunk in chunks:
-                            for piece in answer.read(chunk):
-                                yield piece
-                    pause = tries.after(None, answer)
-                except httpx.TransportError as broken:
-                    pause = tries.after(broken, answer)
-                except Busy as busy:
-                    pause = tries.after(busy, answer)
+                    with replica.asked():
+                        async with replica.client.acompletion(answer.body()) as chunks:
+                            async for chunk in chunks:
+                                for piece in answer.read(chunk):
+                                    yield piece
+                except BREAKS as failure:
+                    broken = failure
                 if not answer.is_complete:
-                    await asyncio.sleep(pause)
-                    if self.server and not self.server.is_ready:
-                        await asyncio.to_thread(self._wait, tries)
+                    # In a thread, for a student that the server lost is loaded again there.
+                    await asyncio.sleep(await asyncio.to_thread(self._pause, replica, broken, answer, tries))
+                    if not self.router.any_is_up:
+                        await asyncio.to_thread(self._wait, replica, tries)
         yield answer.done()
 
     def _begin(self, request: Request) -> tuple[Answer, Tries]:
-        where = self.client.endpoint.url
+        where = self.router.replicas[0].url
         return Answer(request, self.model, self.vocabulary, where), Tries(self._patience, where)
 
-    def _wait(self, tries: Tries) -> None:
-        if self.server:
-            self.server.wait_ready(tries.left)
+    def _pause(self, replica: Replica, broken: Exception | None, answer: Answer, tries: Tries) -> float:
+        """Seconds to wait before the next try; 0 where another replica can go on at once."""
+        if isinstance(broken, Missing) and not replica.adapters.again(self.model):
+            if not self.router.drop(replica):
+                raise broken
+            return 0.0
+        pause = tries.after(broken, answer)
+        if isinstance(broken, Missing):
+            return pause
+        replica.rest(broken.after if isinstance(broken, Busy) else 0.0)
+        return 0.0 if self.router.any_is_up else pause
+
+    def _wait(self, replica: Replica, tries: Tries) -> None:
+        if replica.server:
+            replica.server.wait_ready(tries.left)
 
 
 class Tries:
@@ -118,8 +129,6 @@ class Tries:
         Raises:
             ModelError: there was no progress for too long, or another try would not help.
         """
-        if answer.is_complete:
-            return 0.0
         if answer.length > self._progress:
             self._progress, self._at, self._failed = answer.length, time.monotonic(), 0
         self._failed += 1

@@ -151,24 +151,26 @@ def test_a_running_server_is_attached_to_only_for_its_own_base(serving: Serving,
 
     endpoint = serving.base.client.endpoint
     assert endpoint.socket
-    with relayed(endpoint.socket) as url:
+    with relayed(endpoint.socket) as door:
         monkeypatch.setenv("STEPER_VLLM_TOKEN", endpoint.token)
-        attached = open_model(f"vllm:{serving.base.path}@{url}", max_tokens=8)
+        attached = open_model(f"vllm:{serving.base.path}@{door.url}", max_tokens=8)
         assert attached.invoke(ASK).text == serving.model(max_tokens=8).invoke(ASK).text
         with pytest.raises(ModelError, match="it serves"):
-            attach_base(tiny_base(tmp_path / "other", 5), url)
+            attach_base(tiny_base(tmp_path / "other", 5), door.url)
         monkeypatch.setenv("STEPER_VLLM_TOKEN", "guess")
         with pytest.raises(ModelError, match="401"):
-            attach_base(serving.base.path, url)
+            attach_base(serving.base.path, door.url)
     with pytest.raises(ModelError, match="no answer"):
-        Client(Endpoint(url)).models()
+        Client(Endpoint(door.url)).models()
 
 
 async def test_requests_outlive_the_death_of_the_server_and_students_are_there_again(serving: Serving) -> None:
     server = serving.base.server
     assert server is not None
-    student = serving.model(max_tokens=200).with_student(serving.student(1))
-    expected = [(await model.ainvoke(ASK)).text for model in (serving.model(max_tokens=200), student)]
+    # Long, so that the server dies before it has said all of it.
+    base = serving.model(max_tokens=900)
+    student = base.with_student(serving.student(1))
+    expected = [(await model.ainvoke(ASK)).text for model in (base, student)]
     restarts, died = server.restarts, asyncio.Event()
 
     async def asked(model: object) -> str:
@@ -178,10 +180,11 @@ async def test_requests_outlive_the_death_of_the_server_and_students_are_there_a
             died.set()
         return text
 
-    asking = [asyncio.create_task(asked(model)) for model in (serving.model(max_tokens=200), student)]
-    await died.wait()
     assert server.pid
-    for process in psutil.Process(server.pid).children(recursive=True):
+    processes = psutil.Process(server.pid).children(recursive=True)
+    asking = [asyncio.create_task(asked(model)) for model in (base, student)]
+    await died.wait()
+    for process in processes:
         process.send_signal(signal.SIGKILL)
     assert await asyncio.gather(*asking) == expected
     assert server.restarts == restarts + 1

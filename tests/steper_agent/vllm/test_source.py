@@ -12,7 +12,9 @@ import pytest
 from steper_agent.errors import ModelError
 from steper_agent.models.decoding import Done, Piece, Request
 from steper_agent.models.loading import Vocabulary
+from steper_agent.vllm.adapters import ServedAdapters
 from steper_agent.vllm.client import Client, Endpoint
+from steper_agent.vllm.replicas import Replica
 from steper_agent.vllm.source import Served
 from tests.steper_agent.vllm.scripted import DONE, Body, scripted, told
 from tests.tiny import tiny_tokenizer
@@ -26,7 +28,12 @@ REQUEST = Request((5,), max_tokens=64)
 
 
 def source(url: str, **settings: Any) -> Served:
-    return Served(Client(Endpoint(url, silence=settings.pop("silence", 20.0))), "m", VOCABULARY, **settings)
+    return Served([replica(url, settings.pop("silence", 20.0))], "m", VOCABULARY, **settings)
+
+
+def replica(url: str, silence: float = 20.0) -> Replica:
+    client = Client(Endpoint(url, silence=silence))
+    return Replica(client, ServedAdapters(client))
 
 
 def whole(number: int, body: Body) -> Iterator[bytes | int]:
