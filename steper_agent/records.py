@@ -157,6 +157,33 @@ class Swapped(Record):
     """Of every phase that began, in their order."""
 
 
+class Exchange(Record):
+    """A question of a conversation, and what came of it."""
+
+    time: AwareDatetime
+    """UTC, when it was asked."""
+    asked: str
+    """As a person wrote it; the trajectory has the question that stands alone."""
+    trajectory: Trajectory
+    rests_on: tuple[tuple[str, ...], ...] = ()
+    """For every step, the ids of the passages that its rationale rests on."""
+    supported: bool = False
+    """Whether a passage that was read states the answer."""
+    seconds: float
+    usage: Usage | None = None
+    note: str = ""
+    """Of a run that failed or was stopped: what happened."""
+
+
+class Conversation(Record):
+    id: str
+    title: str
+    """The first question, until somebody names it."""
+    created: AwareDatetime
+    updated: AwareDatetime
+    exchanges: int
+
+
 class Example(Record):
     """One training sequence: what the model sees and what it is asked to learn."""
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from steper_agent.errors import StepERError, told
-from tui import ask, doctor, index, serve, students, vllm
+from tui import ask, chat, doctor, index, serve, students, vllm
 
 EPILOG = """\
 teaching and judging a student:
@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Answer hard questions over your own documents in steps, with a model small enough to keep.",
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    chat.add_arguments(commands)
     ask.add_arguments(commands)
     index.add_arguments(commands)
     serve.add_arguments(commands)

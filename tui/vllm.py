@@ -34,7 +34,7 @@ def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=port, default=8322, help="0 takes a free one (default: 8322)")
     parser.add_argument("--max-loras", type=count, default=4, metavar="N", help="students in one batch (default: 4)")
-    parser.add_argument("--max-lora-rank", type=count, default=64, metavar="R", help="largest rank of a student (default: 64)")
+    parser.add_argument("--max-lora-rank", type=count, default=32, metavar="R", help="largest rank of a student (default: 32)")
     parser.add_argument("--dtype", default="auto", help="auto (default: as the model was saved), float32, bfloat16, float16")
     parser.add_argument("--kv-gib", type=count, default=1, metavar="N", help="GiB of cache on a CPU (default: 1)")
     parser.add_argument("--vllm", default="", metavar="WORDS", help='further words of its own command line: --vllm="--max-model-len 8192"')

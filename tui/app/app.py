@@ -1,0 +1,197 @@
+"""The cockpit: chat, compare, students, runs and conversations, and on every screen who is serving."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import App, ComposeResult, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.screen import Screen
+from textual.theme import Theme
+from textual.widget import Widget
+from textual.widgets import Footer, Static, TabbedContent, TabPane
+
+from steper_agent.errors import StepERError
+from tui.app.chat import ChatPane
+from tui.app.choosing import ChoiceScreen
+from tui.app.conversations import Conversations
+from tui.app.desk import Choice, Desk
+from tui.app.text import one_line
+
+if TYPE_CHECKING:
+    from steper_agent.models.slot import OnPhase, SwapReport
+    from tui.app.history import HistoryPane
+
+CONTRAST = Theme(
+    name="high-contrast", dark=True, primary="#ffff00", secondary="#00ffff", accent="#ffff00", foreground="#ffffff",
+    background="#000000", surface="#000000", panel="#000000", success="#00ff00", warning="#ffff00", error="#ff8080",
+    variables={"text-muted": "#ffffff", "border": "#ffff00", "border-blurred": "#ffffff", "block-cursor-foreground": "#000000",
+               "block-cursor-background": "#ffff00"},
+)  # fmt: skip
+FIRST = {"chat": "Composer", "compare": "Composer", "students": "DataTable, #beside"}
+"""What a tab's keys go to at first; elsewhere to whatever takes them."""
+TABS = {"chat": "Chat", "compare": "Compare", "students": "Students", "runs": "Runs", "conversations": "Conversations"}
+
+
+class Cockpit(App[None]):
+    """Draws; the desk thinks. What opens a file or a model does so in a thread, behind the first paint."""
+
+    TITLE = "StepER"
+    CSS = """
+    #serving { height: 1; padding: 0 1; background: $panel; }
+    TabPane { padding: 0; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(f"f{number}", f"show('{tab}')", title, priority=True) for number, (tab, title) in enumerate(TABS.items(), start=2)),
+        Binding("f1", "show_help_panel", "Help"),
+        Binding("ctrl+n", "new", "New conversation"),
+        Binding("ctrl+o", "choose", "Model …"),
+        Binding("ctrl+q", "quit", "Quit", priority=True),
+    ]
+
+    def __init__(self, choice: Choice | None = None, *, registry: Path | None = None, runs: Path = Path("runs"),
+                 conversations: Path | None = None) -> None:  # fmt: skip
+        super().__init__()
+        self.choice = choice or Choice()
+        self.registry_folder = registry
+        self.runs = runs
+        self.desk = Desk([registry / "students"] if registry else [])
+        self.conversations = Conversations(conversations)
+        self.conversation: str | None = None
+        self.register_theme(CONTRAST)
+
+    def compose(self) -> ComposeResult:
+        yield Static("", id="serving", markup=False)
+        with TabbedContent(initial="chat"):
+            for tab, title in TABS.items():
+                with TabPane(title, id=tab):
+                    if tab == "chat":
+                        yield ChatPane(self.desk, self.choice)
+        yield Footer()
+
+    def on_mount(self) -> None:
+        self._tell_who_serves()
+        self.set_interval(1.0, self._tell_who_serves)
+        # Behind the first paint, so that the first question need not wait for it.
+        self.call_after_refresh(lambda: self.run_worker(self._open(), group="open", exit_on_error=False))
+
+    @property
+    def chat(self) -> ChatPane:
+        return self.query_one(ChatPane)
+
+    def action_show(self, tab: str) -> None:
+        # A focus that stays behind would call its own tab back.
+        self.set_focus(None)
+        self.query_one(TabbedContent).active = tab
+
+    async def on_tabbed_content_tab_activated(self, activated: TabbedContent.TabActivated) -> None:
+        """A pane is made when it is first looked at."""
+        pane = activated.pane
+        if not pane.children:
+            await pane.mount(self._pane(str(pane.id)))
+        elif pane.id == "conversations":
+            from tui.app.history import HistoryPane
+
+            pane.query_one(HistoryPane).refresh_list()
+        first = next((one for one in pane.query(FIRST.get(str(pane.id), "*")) if one.focusable), None)
+        self.set_focus(first)
+
+    def _pane(self, tab: str) -> Widget:
+        # Imported when it is looked at, so that the first paint need not wait for it.
+        if tab == "conversations":
+            from tui.app.history import HistoryPane
+
+            return HistoryPane(self.conversations)
+        if tab == "compare":
+            from tui.app.compare import ComparePane
+
+            return ComparePane(self.desk, self.choice, self._rivals())
+        if tab == "students":
+            return self._students_pane()
+        from tui.app.runs import RunsPane
+
+        return RunsPane(self.runs)
+
+    def _students_pane(self) -> Widget:
+        from steper_agent.students.registry import Registry
+        from tui.app.students import StudentsPane
+
+        registry = Registry(self.registry_folder) if self.registry_folder else None
+        return StudentsPane(registry, serving=lambda: self.desk.serving(self.choice), swap=self._swap if registry else None)
+
+    def _rivals(self) -> tuple[str, ...]:
+        """What to compare first: the teacher of the micro-world, and what answers now."""
+        return ("symbolic", "") if self.choice.model == "symbolic" else ("", self.choice.model)
+
+    def _swap(self, name: str | None, on_phase: OnPhase) -> SwapReport:
+        from steper_agent.students.registry import Registry
+
+        folder = Registry(self.registry_folder).path_of(name) if name and self.registry_folder else None
+        return self.desk.swap(self.choice, folder, on_phase)
+
+    def on_students_pane_swapped(self) -> None:
+        self._tell_who_serves()
+
+    async def action_new(self) -> None:
+        self.conversation = None
+        await self.chat.restart([])
+        self.action_show("chat")
+
+    def action_choose(self) -> None:
+        def chosen(choice: Choice | None) -> None:
+            if choice:
+                self.choice = choice
+                self.chat.choose(choice)
+                self.run_worker(self._open(), group="open", exit_on_error=False)
+
+        self.push_screen(ChoiceScreen(self.choice), chosen)
+
+    async def on_chat_pane_answered(self, answered: ChatPane.Answered) -> None:
+        """Kept before anything else can happen to it."""
+        try:
+            self.conversation = await asyncio.to_thread(self._keep, answered)
+        except (StepERError, OSError) as full:
+            self.notify(f"The exchange is not kept: {one_line(str(full))}", severity="error", timeout=15, markup=False)
+
+    def _keep(self, answered: ChatPane.Answered) -> str:
+        kept = self.conversation or self.conversations.begin("").id
+        self.conversations.add(kept, answered.exchange)
+        return kept
+
+    async def on_history_pane_opened(self, opened: HistoryPane.Opened) -> None:
+        try:
+            exchanges = await asyncio.to_thread(self.conversations.exchanges, opened.conversation.id)
+        except StepERError as damaged:
+            self.notify(str(damaged), title="The conversation cannot be opened", severity="error", timeout=15, markup=False)
+            return
+        self.conversation = opened.conversation.id
+        await self.chat.restart(exchanges)
+        self.action_show("chat")
+
+    def on_history_pane_deleted(self, deleted: HistoryPane.Deleted) -> None:
+        """What is still on the screen goes on as a new conversation."""
+        if deleted.conversation.id == self.conversation:
+            self.conversation = None
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        yield from super().get_system_commands(screen)
+        yield SystemCommand("New conversation", "Begin with an empty chat", self.action_new)
+        yield SystemCommand("Model, index, strategy …", "Choose how the next question is answered", self.action_choose)
+        for tab, title in TABS.items():
+            yield SystemCommand(title, f"Show {title.lower()}", lambda tab=tab: self.action_show(tab))
+
+    async def _open(self) -> None:
+        try:
+            await self.desk.open(self.choice)
+        except StepERError as refused:
+            self.notify(str(refused), title="The model or the index cannot be opened", severity="error", timeout=30, markup=False)
+        self._tell_who_serves()
+
+    def _tell_who_serves(self) -> None:
+        serving = self.desk.serving(self.choice)
+        told = f"serving {serving}" if serving else f"opening {one_line(self.choice.model)} …"
+        self.query_one("#serving", Static).update(Content.assemble(("StepER  ", "bold"), told))
