@@ -45,12 +45,16 @@ from steper_agent.students.student import read_card, save_student
 from steper_agent.students.swap import swap_student
 from steper_agent.vllm.model import VllmChatModel
 from steper_agent.vllm.served_base import ServedBase, start_base
+from steper_agent.vllm.source import Served
 from training.demo import BASE
 from training.microworld.questions import CHAINS, make_questions
 from training.microworld.world import make_world
 from training.verb import versions
 
 K, STEPS, MAX_TOKENS = 2, 2, 16
+RANK = 8
+SETTLED, QUIET = 5, 15.0
+"""Swaps after which memory is first looked at, and seconds of quiet before."""
 MOST_LOADED = 4
 """Versions on the server at once; a swap beyond that waits for the oldest one's last run."""
 PROMPTS = (tuple(range(10, 200)), tuple(range(300, 400)))
@@ -91,7 +95,7 @@ def make_students(folder: Path, count: int) -> list[Path]:
         torch.manual_seed(seed)
         model = get_peft_model(
             AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32),
-            LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM", init_lora_weights=False),
+            LoraConfig(r=RANK, lora_alpha=16, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM", init_lora_weights=False),
         )  # fmt: skip
         student = folder / f"{seed:03d}"
         model.save_pretrained(str(student))
@@ -139,25 +143,33 @@ def loaded(slot: ModelSlot, retriever: BaseRetriever, questions: list[str], jour
     return Load(slot, context, questions, journal.path)
 
 
-def ours(base: ServedBase, load: Load, students: list[Path], pause: float) -> dict[str, Any]:
-    """Swap student after student; an old one is unloaded when its last run has ended."""
-    model, seconds, held = model_of(base), dict[str, list[float]](), list[int]()
-    for number, student in enumerate(students):
+def ours(base: ServedBase, load: Load, students: list[Path], pause: float, seconds: dict[str, list[float]]) -> None:
+    """Swap student after student, and note what each phase takes; an old one is unloaded when its last run has ended."""
+    model = model_of(base)
+    for student in students:
         report = swap_student(load.slot, model, student)
         assert report.ok, report.reason
         while len(load.slot.loaded) > MOST_LOADED:
             load.slot.drain(0.1)
         for phase, taken in report.seconds.items():
             seconds.setdefault(phase, []).append(taken)
-        if number >= 4:
-            held.append(memory(base))
         time.sleep(pause)
     assert load.slot.drain(300.0)
+
+
+async def swapped_under_load(base: ServedBase, load: Load, students: list[Path], args: argparse.Namespace) -> dict[str, Any]:
+    """All of them. After the first few, people go on asking for a while, since the engine keeps what it has compiled for every
+    new size of a batch; then, and at the end, they pause for the memory that is held for good."""
+    seconds, held, took = dict[str, list[float]](), list[float](), 0.0
+    for some, more in ((students[:SETTLED], args.warm), (students[SETTLED:], 0.0)):
+        took += await under_load(load, args.askers, lambda some=some: ours(base, load, some, args.pause, seconds))  # type: ignore[misc]
+        await under_load(load, args.askers, lambda more=more: time.sleep(more))  # type: ignore[misc]
+        await asyncio.sleep(QUIET)
+        held.append(memory(base) / 2**20)
     p95 = {f"{phase}_ms_p95": 1000 * statistics.quantiles(taken, n=20)[-1] for phase, taken in seconds.items()}
     p50 = {f"{phase}_ms_p50": 1000 * statistics.median(taken) for phase, taken in seconds.items()}
-    # The median of the last few against that of the first few, for what a cache holds at any one moment goes up and down.
-    first, last = statistics.median(held[:5]), statistics.median(held[-5:])
-    return {**p50, **p95, "memory_mib_after_5": held[0] / 2**20, "memory_mib_at_end": held[-1] / 2**20, "memory_growth": last / first - 1}
+    return {**p50, **p95, f"memory_mib_after_{SETTLED}": held[0], "memory_mib_at_end": held[1], "memory_growth": held[1] / held[0] - 1,
+            "runs": load.runs, "failed": load.failed, "seconds": took, "reasons": load.reasons}  # fmt: skip
 
 
 def naive(how: str, base: ServedBase, load: Load, students: list[Path], pause: float) -> None:
@@ -194,7 +206,7 @@ class Named(VllmChatModel):
 
     def model_post_init(self, context: Any, /) -> None:
         super().model_post_init(context)
-        self._served = self._served.named(self.named)
+        self._served = Served(self.base.replicas, self.named, self.base.vocabulary)
 
 
 def checked(base: ServedBase, journal: Path, students: list[Path], most: int) -> dict[str, int]:
@@ -253,15 +265,14 @@ async def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     build_index([folder / "passages.jsonl"], folder / "index")
     retriever = open_index(folder / "index")
     questions = [question.text for question in make_questions(world, 400, seed=0, mix=CHAINS)]
-    base = start_base(BASE, (students_folder,), dtype=args.dtype, max_loras=4, max_cpu_loras=8)
+    base = start_base(BASE, (students_folder,), dtype=args.dtype, max_loras=4, max_cpu_loras=8, max_lora_rank=RANK)
     with Journal(folder / "ours.jsonl") as journal:
         load = loaded(ModelSlot(model_of(base)), retriever, questions, journal)
-        swapped: dict[str, Any] = {}
-        seconds = await under_load(load, args.askers, lambda: swapped.update(ours(base, load, students, args.pause)))
-        swapped |= {"runs": load.runs, "failed": load.failed, "seconds": seconds, "reasons": load.reasons}
+        swapped = await swapped_under_load(base, load, students, args)
     swapped |= await asyncio.to_thread(checked, base, folder / "ours.jsonl", students, args.checked)
     prompt = list(range(10, 300))
     swapped["ttft_new_s"] = statistics.median([await asyncio.to_thread(first_token, base, one, prompt) for one in students[:5]])
+    tell(swapped, args)
     assert base.server
     others = {}
     for how in NAIVE:
@@ -276,12 +287,20 @@ async def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {**swapped, **{f"naive_{how}": told for how, told in others.items()}}
 
 
+def tell(found: dict[str, Any], args: argparse.Namespace) -> None:
+    print(f"{args.swaps} swaps under {args.askers} streaming runs: {found['failed']} of {found['runs']} runs failed, "
+          f"{found['mixed_runs']} of mixed versions, {found['foreign']} of {found['checked']} turns foreign ({found['ties']} near-ties)")
+    print(f"switch p95 {found['switch_ms_p95']:.2f} ms, load p95 {found['load_ms_p95']:.0f} ms, canary p95 {found['canary_ms_p95']:.0f} ms, "
+          f"first token of a new student {found['ttft_new_s']:.2f} s, memory {found['memory_growth']:+.1%} after the first five")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     parser.add_argument("--swaps", type=int, default=50, help="students that take the seat (default: 50)")
     parser.add_argument("--askers", type=int, default=16, help="runs under way at any moment (default: 16)")
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between two swaps (default: 0.5)")
+    parser.add_argument("--warm", type=float, default=60.0, help="seconds of asking after the first five (default: 60)")
     parser.add_argument("--checked", type=int, default=8, help="turns of each version that are sent again (default: 8)")
     parser.add_argument("--dtype", default="float32", help="of the served model (default: float32)")
     args = parser.parse_args()
@@ -290,10 +309,6 @@ def main() -> int:
         found = asyncio.run(measure(args, folder))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"{args.swaps} swaps under {args.askers} streaming runs: {found['failed']} of {found['runs']} runs failed, "
-          f"{found['mixed_runs']} of mixed versions, {found['foreign']} of {found['checked']} turns foreign ({found['ties']} near-ties)")
-    print(f"switch p95 {found['switch_ms_p95']:.2f} ms, load p95 {found['load_ms_p95']:.0f} ms, canary p95 {found['canary_ms_p95']:.0f} ms, "
-          f"first token of a new student {found['ttft_new_s']:.2f} s, memory {found['memory_growth']:+.1%} after the first five")
     for how in NAIVE:
         told = found[f"naive_{how}"]
         print(f"{how}: {told['failed']} of {told['runs']} runs failed in {told['swaps']} swaps, the engine died {told['engine_deaths']} times")

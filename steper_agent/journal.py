@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 import threading
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import Annotated, Self
 
 from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from steper_agent.errors import JournalError
 from steper_agent.records import Finished, NodeRecord, Step, Swapped, Trajectory
@@ -62,7 +64,7 @@ class Journal:
             raise
 
     def append(self, record: Entry) -> None:
-        data = (record.model_dump_json() + "\n").encode()
+        data = _line(record)
         with self._lock:
             whole = os.lseek(self._file, 0, os.SEEK_CUR)
             try:
@@ -128,6 +130,15 @@ class Journal:
         if whole < size:
             os.ftruncate(self._file, whole)
         os.lseek(self._file, whole, os.SEEK_SET)
+
+
+def _line(record: Entry) -> bytes:
+    """Halves of a character, which a provider's JSON may hold and UTF-8 may not, are put together, or replaced."""
+    try:
+        return (record.model_dump_json() + "\n").encode()
+    except PydanticSerializationError:
+        text = json.dumps(record.model_dump(mode="json"), ensure_ascii=False)
+        return (text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") + "\n").encode()
 
 
 def read(path: Path) -> Iterator[Entry]:

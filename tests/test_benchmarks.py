@@ -6,16 +6,48 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.served import needs_vllm
 
 ROOT = Path(__file__).parent.parent
 
 
-def test_graph_overhead_writes_its_ratios(tmp_path: Path) -> None:
-    made = tmp_path / "overhead.json"
-    command = [sys.executable, "benchmarks/graph_overhead.py", "--json", str(made), "--runs", "2", "--repeats", "1"]
+def benchmark(name: str, made: Path, *words: str) -> dict[str, Any]:
+    command = [sys.executable, f"benchmarks/{name}", "--json", str(made), *words]
     out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert out.returncode == 0, out.stderr
-    found = json.loads(made.read_text())
+    found: dict[str, Any] = json.loads(made.read_text())
+    return found
+
+
+def test_graph_overhead_writes_its_ratios(tmp_path: Path) -> None:
+    found = benchmark("graph_overhead.py", tmp_path / "overhead.json", "--runs", "2", "--repeats", "1")
     for key in ("ratio_c1", "ratio_c64", "ours_ms_per_node", "floor_ms_per_node", "bare_ms_per_node"):
         assert found[key] > 0
     assert found["ratio_c1"] == found["ours_ms_per_node"] / found["floor_ms_per_node"]
+
+
+@needs_vllm
+@pytest.mark.timeout(900)
+def test_swaps_under_load_fail_nobody_and_mix_nothing(tmp_path: Path) -> None:
+    found = benchmark("swap.py", tmp_path / "swap.json", "--swaps", "6", "--askers", "4", "--pause", "0", "--warm", "1", "--checked", "4")
+    assert found["runs"] > 0
+    assert (found["failed"], found["mixed_runs"], found["foreign"]) == (0, 0, 0)
+    assert found["checked"] == found["identical"] + found["ties"] > 0
+    for key in ("switch_ms_p95", "ttft_new_s", "memory_mib_after_5", "memory_mib_at_end"):
+        assert found[key] > 0
+    assert {"naive_same_name", "naive_at_once"} <= found.keys()
+
+
+@needs_vllm
+@pytest.mark.timeout(900)
+def test_serving_throughput_writes_what_every_side_did(tmp_path: Path) -> None:
+    found = benchmark("serving_throughput.py", tmp_path / "throughput.json", "--questions", "4", "--rounds", "1")
+    ours, other = found["sides"]["ours"], found["sides"][found["baseline"]]
+    assert found["ratio"] == pytest.approx(ours["questions_per_second"] / other["questions_per_second"])
+    for side in found["sides"].values():
+        assert side["calls_per_question"] >= 1
+        assert side["output_tokens_per_question"] > 0

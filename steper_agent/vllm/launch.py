@@ -17,6 +17,9 @@ PYTHON = "STEPER_VLLM_PYTHON"
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as `--max-lora-rank`."""
 
+TRIMMING = "steper_agent.vllm.trim.Trimming"
+"""Named and not imported: importing it is what starts it."""
+
 
 class Launch(Record):
     """Settings of a server. The defaults serve a small model and a few students on a CPU or one GPU."""
@@ -30,7 +33,8 @@ class Launch(Record):
     """Students computed in one batch: at least the old and the new one during a swap."""
     max_cpu_loras: int = Field(8, ge=2)
     """Students held in memory."""
-    max_lora_rank: int = 64
+    max_lora_rank: int = 32
+    """On a CPU, every student costs as much as one of this rank: in time, and in memory for a batch."""
     dtype: str = "auto"
     kv_gib: int = Field(1, ge=1)
     """Whole GiB of the key-value cache on a CPU, where vLLM cannot measure what is free. Without effect on a GPU."""
@@ -60,6 +64,7 @@ def command(launch: Launch, socket: Path, *, python: str | None = None, on_cpu: 
         "--enable-prompt-tokens-details", "--enable-prefix-caching",
         "--structured-outputs-config", '{"backend":"xgrammar","disable_any_whitespace":true}',
         *(["--block-size", str(launch.block)] if on_cpu and launch.block else []),
+        *(["--worker-extension-cls", TRIMMING] if on_cpu else []),
         *(adapters if launch.students else []), *launch.extra,
     ]  # fmt: skip
 
@@ -73,9 +78,6 @@ def environment(launch: Launch, token: str, admin_token: str, given: Mapping[str
         # Nothing is fetched or told: a relative adapter path that does not exist would be looked up on the hub.
         "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1",
         "VLLM_CPU_KVCACHE_SPACE": str(launch.kv_gib),
-        # Batches that mix students leave holes in glibc's heap: under 16 askers, 45 swaps took 1.6 GiB that nobody used, and
-        # none like this. It cost no speed that could be measured.
-        "MALLOC_MMAP_THRESHOLD_": given.get("MALLOC_MMAP_THRESHOLD_", "131072"),
         "PYTHONPATH": os.pathsep.join(filter(None, (ours, given.get("PYTHONPATH", "")))),
     }  # fmt: skip
     if launch.students:

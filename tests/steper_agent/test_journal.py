@@ -160,6 +160,12 @@ def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
     assert [one.step for one in read(path) if isinstance(one, NodeRecord)] == [1, 3]
 
 
+def test_half_a_character_of_a_provider_is_no_reason_to_lose_a_line(tmp_path):
+    with Journal(tmp_path / "j.jsonl") as journal:
+        journal.append(node().model_copy(update={"output": "a\ud800b \ud83d\ude00"}))
+    assert [one.output for one in read(tmp_path / "j.jsonl") if isinstance(one, NodeRecord)] == ["a\ufffdb \U0001f600"]
+
+
 def test_a_lossy_journal_costs_nobody_an_answer(tmp_path, monkeypatch, caplog):
     path = tmp_path / "j.jsonl"
 

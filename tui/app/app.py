@@ -43,10 +43,12 @@ class Cockpit(App[None]):
     TITLE = "StepER"
     CSS = """
     #serving { height: 1; padding: 0 1; background: $panel; }
-    TabPane { padding: 0; }
+    TabbedContent { height: 1fr; }
+    TabbedContent > ContentSwitcher { height: 1fr; }
+    TabPane { padding: 0; height: 100%; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(f"f{number}", f"show('{tab}')", title, priority=True) for number, (tab, title) in enumerate(TABS.items(), start=2)),
+        *(Binding(f"f{number}", f"show('{tab}')", title, priority=True, show=False) for number, (tab, title) in enumerate(TABS.items(), start=2)),
         Binding("f1", "show_help_panel", "Help"),
         Binding("ctrl+n", "new", "New conversation"),
         Binding("ctrl+o", "choose", "Model …"),
@@ -67,8 +69,8 @@ class Cockpit(App[None]):
     def compose(self) -> ComposeResult:
         yield Static("", id="serving", markup=False)
         with TabbedContent(initial="chat"):
-            for tab, title in TABS.items():
-                with TabPane(title, id=tab):
+            for number, (tab, title) in enumerate(TABS.items(), start=2):
+                with TabPane(f"F{number} {title}", id=tab):
                     if tab == "chat":
                         yield ChatPane(self.desk, self.choice)
         yield Footer()

@@ -39,10 +39,10 @@ IN_THE_WORLD = (
 class Idea(Button):
     """A question to begin with."""
 
-    DEFAULT_CSS = "Idea { width: 100%; height: auto; min-height: 1; border: none; content-align: left middle; text-align: left; }"
+    DEFAULT_CSS = "Idea { width: 100%; margin: 0 0 1 0; content-align: left middle; text-align: left; }"
 
     def __init__(self, question: str) -> None:
-        super().__init__(inert(f"? {question}"))
+        super().__init__(inert(f"? {question}"), compact=True)
         self.question = question
 
 
