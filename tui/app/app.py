@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -78,8 +80,14 @@ class Cockpit(App[None]):
     def on_mount(self) -> None:
         self._tell_who_serves()
         self.set_interval(1.0, self._tell_who_serves)
+        # Whoever sends a plain kill gets the terminal back as it was, too.
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end)
         # Behind the first paint, so that the first question need not wait for it.
         self.call_after_refresh(lambda: self.run_worker(self._open(), group="open", exit_on_error=False))
+
+    def _end(self) -> None:
+        self.exit(return_code=128 + signal.SIGTERM)
 
     @property
     def chat(self) -> ChatPane:

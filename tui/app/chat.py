@@ -114,6 +114,7 @@ class ChatPane(Container):
     def ask(self, asked: str) -> None:
         if self.is_running:
             self.notify("One question at a time: escape stops the one under way.", severity="warning")
+            self.query_one(Composer).put_back(asked)
             return
         self._run = self.run_worker(self._ask(asked), group="ask", exit_on_error=False)
 

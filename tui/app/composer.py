@@ -30,6 +30,10 @@ class Composer(TextArea):
         self._back = 0
         self._draft = ""
 
+    def put_back(self, text: str) -> None:
+        self.text = text
+        self.move_cursor(self.document.end)
+
     def remember(self, asked: str) -> None:
         self._asked.append(asked)
         self._back = 0
@@ -59,6 +63,5 @@ class Composer(TextArea):
             return False
         self._draft = self.text if self._back == 0 else self._draft
         self._back = back
-        self.text = self._asked[-back] if back else self._draft
-        self.move_cursor(self.document.end)
+        self.put_back(self._asked[-back] if back else self._draft)
         return True

@@ -123,6 +123,27 @@ def test_a_swap_under_traffic_is_noticed_by_nobody(serving: Serving, seated: Sea
     assert len(set(expected.values())) == len(expected), "the two say different things, so a mix would be seen"
 
 
+def test_a_merged_student_takes_the_seat_on_a_server_of_its_own_which_ends_with_it(serving: Serving, seated: Seated) -> None:
+    student = student_with_golden(serving, seated, 6, serving.students / "merged")
+    as_adapter = seated.base.with_student(student)
+    expected = as_adapter.greedy(PROMPT, 12).output_ids
+    as_adapter.unload()
+    with people_asking(seated.slot, {}) as wrong:
+        report = swap_student(seated.slot, seated.base, student, Terms([ASK], mode="merged", drain=60))
+    assert report.ok, report.reason
+    assert wrong == []
+    merged = seated.slot.model(seated.slot.current)
+    assert isinstance(merged, VllmChatModel)
+    second = merged.base.server
+    assert second
+    assert second is not serving.base.server
+    assert merged.version == read_card(student).name
+    assert merged.greedy(PROMPT, 12).output_ids == expected
+    assert swapped(seated, serving.student(1)).ok, "and back to an adapter"
+    assert seated.slot.drain(60)
+    assert second.is_over
+
+
 def test_a_corrupted_student_whose_card_is_right_is_refused_by_the_canary(serving: Serving, seated: Seated) -> None:
     spoilt = student_with_golden(serving, seated, 3, serving.students / "spoilt")
     weights = load_file(spoilt / ADAPTER_WEIGHTS)

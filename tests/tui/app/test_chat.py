@@ -124,6 +124,7 @@ async def test_escape_stops_a_run_and_what_there_was_is_kept() -> None:
         await soon(pilot, lambda: bool(app.query(StepView)))
         await write(pilot, "Another?")
         assert len(app.query(ExchangeView)) == 1, "one at a time"
+        assert app.query_one(Composer).text == "Another?", "and what was written is not lost"
         await pilot.press("escape")
         await soon(pilot, lambda: bool(app.answered))
         assert app.answered[0].note == "stopped"
