@@ -20,6 +20,10 @@ RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 TRIMMING = "steper_agent.vllm.trim.Trimming"
 """Named and not imported: importing it is what starts it."""
 
+FEW_CORES = 8
+"""Up to which vLLM's threads are not bound to cores: it binds those of every server to the same ones, so that two (a student's own
+beside its base's) starve each other. On two cores it was no slower unbound."""
+
 
 class Launch(Record):
     """Settings of a server. The defaults serve a small model and a few students on a CPU or one GPU."""
@@ -80,6 +84,8 @@ def environment(launch: Launch, token: str, admin_token: str, given: Mapping[str
         "VLLM_CPU_KVCACHE_SPACE": str(launch.kv_gib),
         "PYTHONPATH": os.pathsep.join(filter(None, (ours, given.get("PYTHONPATH", "")))),
     }  # fmt: skip
+    if (os.cpu_count() or 1) <= FEW_CORES:
+        changes["VLLM_CPU_OMP_THREADS_BIND"] = given.get("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     if launch.students:
         changes["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
     return {**given, **changes}
