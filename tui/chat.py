@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from tui.index import count
 
 ABOUT = "chat in the terminal: every step, the passages, students, runs"
+SWITCH = 0.0005
+"""Seconds, a tenth of Python's own."""
 EXAMPLES = """\
 with nothing given it opens the micro-world, where a teacher answers questions about made-up people and films:
   steper chat
@@ -49,6 +52,8 @@ def chat(args: argparse.Namespace) -> int:
     choice = Choice(model=args.model or "symbolic", index=str(args.index or WORLD), strategy=args.strategy, k=args.k,
                     steps=args.steps, max_tokens=args.max_tokens)
     named = args.registry or os.environ.get("STEPER_REGISTRY")
+    # A model that answers in this process holds the interpreter for so long at a time, and every key needs it several times.
+    sys.setswitchinterval(SWITCH)
     app = Cockpit(choice, registry=Path(named) if named else None, runs=args.runs, conversations=args.conversations)
     app.run()
     return app.return_code or 0

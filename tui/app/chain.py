@@ -15,6 +15,8 @@ from tui.app.messages import Account, Asked, Ended, Found, Happening, Reasoned, 
 from tui.app.text import inert, one_line, shown
 
 MOST_TITLE = 80
+DRAWN_EVERY = 0.1
+"""Seconds: a layout for every token would leave no time for keys."""
 
 
 class PassageLine(Static, can_focus=True):
@@ -74,6 +76,7 @@ class StepView(Collapsible):
         self.number = number
         self.asked = query
         self.written = ""
+        self._is_due = False
         self._passages = Vertical()
         self._passages.styles.height = "auto"
         self._rationale = Static("", classes="rationale", markup=False)
@@ -85,12 +88,18 @@ class StepView(Collapsible):
 
     def write(self, text: str) -> None:
         self.written += text
-        self._rationale.update(Content.assemble("→ ", inert(self.written.strip())))
+        if not self._is_due:
+            self._is_due = True
+            self.set_timer(DRAWN_EVERY, self._draw)
 
     def conclude(self, rationale: str) -> None:
         """What was written token by token is replaced by what was read out of it."""
         self.written = rationale or "(nothing)"
-        self.write("")
+        self._draw()
+
+    def _draw(self) -> None:
+        self._is_due = False
+        self._rationale.update(Content.assemble("→ ", inert(self.written.strip())))
 
     def rest_on(self, ids: tuple[str, ...]) -> None:
         for line in self.query(PassageLine):
