@@ -82,8 +82,10 @@ def text_of(widget: Static) -> str:
 async def test_a_question_is_answered_before_one_s_eyes(size: tuple[int, int]) -> None:
     app = Host(Desk())
     async with app.run_test(size=size) as pilot:
-        await soon(pilot, lambda: bool(app.query(Idea)))
-        await pilot.click(Idea)
+        # A click before the layout would land where the idea is not yet.
+        await soon(pilot, lambda: bool(app.query(Idea)) and app.query(Idea).last().region.height > 0)
+        await pilot.pause()
+        await pilot.click(app.query(Idea).last())
         await soon(pilot, lambda: bool(app.answered))
         exchange = app.answered[0]
         assert exchange.trajectory.stop == "answered"
