@@ -22,7 +22,8 @@ TRIMMING = "steper_agent.vllm.trim.Trimming"
 
 FEW_CORES = 8
 """Up to which vLLM's threads are not bound to cores: it binds those of every server to the same ones, so that two (a student's own
-beside its base's) starve each other. On two cores it was no slower unbound."""
+beside its base's) starve each other. They are as many as vLLM would bind, one fewer than the cores; with one on every core a
+single stream takes twice as long, since the engine's scheduler and our own client want a core too."""
 
 
 class Launch(Record):
@@ -84,8 +85,9 @@ def environment(launch: Launch, token: str, admin_token: str, given: Mapping[str
         "VLLM_CPU_KVCACHE_SPACE": str(launch.kv_gib),
         "PYTHONPATH": os.pathsep.join(filter(None, (ours, given.get("PYTHONPATH", "")))),
     }  # fmt: skip
-    if (os.cpu_count() or 1) <= FEW_CORES:
-        changes["VLLM_CPU_OMP_THREADS_BIND"] = given.get("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    cores = os.cpu_count() or 1
+    if cores <= FEW_CORES and "VLLM_CPU_OMP_THREADS_BIND" not in given:
+        changes |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": given.get("OMP_NUM_THREADS", str(max(1, cores - 1)))}
     if launch.students:
         changes["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
     return {**given, **changes}

@@ -59,3 +59,14 @@ def test_an_old_and_a_new_student_always_fit_side_by_side() -> None:
 def test_another_interpreter_may_have_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PYTHON, "/venvs/vllm/bin/python")
     assert command(LAUNCH, SOCKET)[0] == "/venvs/vllm/bin/python"
+
+
+def test_on_few_cores_threads_float_and_leave_a_core_to_all_else_unless_somebody_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    ours = environment(LAUNCH, "a", "b", {})
+    assert (ours["VLLM_CPU_OMP_THREADS_BIND"], ours["OMP_NUM_THREADS"]) == ("nobind", "3")
+    bound = environment(LAUNCH, "a", "b", {"VLLM_CPU_OMP_THREADS_BIND": "0-1"})
+    assert bound["VLLM_CPU_OMP_THREADS_BIND"] == "0-1"
+    assert "OMP_NUM_THREADS" not in bound
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    assert "VLLM_CPU_OMP_THREADS_BIND" not in environment(LAUNCH, "a", "b", {})
