@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import Field, ValidationError
 
@@ -178,8 +179,17 @@ def read_card(folder: Path) -> DatasetCard:
         raise DataError(what, where=path, fix="make the data set again") from bad
 
 
-def load_dataset(folder: Path) -> list[list[Example]]:
-    """Every trajectory's examples, checked against the card.
+class Dataset(NamedTuple):
+    """What a data set folder holds."""
+
+    trajectories: list[list[Example]]
+    """Of every trajectory, its examples."""
+    question_ids: list[str]
+    """Of every trajectory, its question; a teacher may have answered one several times."""
+
+
+def load_dataset(folder: Path) -> Dataset:
+    """Checked against the card.
 
     Raises:
         DataError: the folder is no data set, or its examples are not those the card describes.
@@ -187,15 +197,15 @@ def load_dataset(folder: Path) -> list[list[Example]]:
     card, path = read_card(folder), folder / EXAMPLES
     if not path.is_file() or digest_file(path) != card.digest:
         raise DataError("the examples are not those the card describes", where=path, fix="make the data set again")
-    return list(_read_examples(path))
-
-
-def _read_examples(path: Path) -> Iterator[list[Example]]:
+    data = Dataset([], [])
     with path.open(encoding="utf-8") as file:
         for line in file:
+            told = json.loads(line)
+            data.question_ids.append(told["question_id"])
             # The digest vouches for what was written, and validating millions of ids one by one takes minutes.
-            yield [Example.model_construct(**{**told, "ids": tuple(told["ids"]), "learn": tuple(told["learn"])})
-                   for told in json.loads(line)["examples"]]
+            data.trajectories.append([Example.model_construct(**{**one, "ids": tuple(one["ids"]), "learn": tuple(one["learn"])})
+                                      for one in told["examples"]])
+    return data
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from training.allocator import keep_memory
 from training.curve import Curve, CurvePoint
 from training.dataset import DatasetCard, load_dataset, read_card
 from training.objective import parse_weighting
+from training.ranks import first_goes_ahead, is_first, meet, world
 from training.run_folder import claim
 from training.verb import quiet_libraries, versions
 
@@ -44,7 +45,10 @@ class DistillConfig(Config):
     epochs: int = Field(1, gt=0, description="passes over the data set")
     max_steps: int = Field(0, ge=0, description="stop after so many updates instead; 0: go by epochs")
     batch: int = Field(16, gt=0, description="trajectories in one update")
-    accumulate: int = Field(1, gt=0, description="micro-batches of an update; changes memory, not the result")
+    accumulate: int = Field(1, gt=0, description="micro-batches of an update on each process; changes memory, not the result")
+    packing: Literal["auto", "trees", "rows"] = Field(
+        "auto", description="trees: what examples share is computed once; rows: one by one; auto: trees where the base allows it. "
+                            "Changes time and memory, not the result")
     weighting: str = Field("learned", description="learned, ema, uniform, or fixed:a,b,c (first, middle, last step)")
     sigma_rate: float = Field(0.02, gt=0, description="learning rate of log σ²")
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the updates with a rising rate")
@@ -55,7 +59,7 @@ class DistillConfig(Config):
     tensorboard: bool = Field(False, description="also write TensorBoard events")
 
 
-FREE = ("dataset", "base", "out", "save_every", "tensorboard")
+FREE = ("dataset", "base", "out", "save_every", "tensorboard", "packing")
 """Settings that may change between a run and its resumption: what lies at the two paths is compared by digest."""
 
 
@@ -88,31 +92,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     from training.live import Live
 
     config = command_line(DistillConfig, "distill", __doc__ or "", argv)
+    if not is_first():
+        run(config)
+        return 0
     with Live() as live:
-        done = run(config, on_update=live.show, command=_command(argv))
+        done = run(config, on_update=live.show, on_note=live.note, command=_command(argv))
     print(f"{done.name} after {done.steps} updates, {done.seconds:.0f} s of training")
     print(f"student: {done.student}\nplots:   {config.out / 'loss.png'}, {config.out / 'sigma.png'}")
     return 0
 
 
-def run(config: DistillConfig, *, on_update: OnUpdate | None = None, command: str = "distill.run") -> Distilled:
-    """Train to the end, from the newest checkpoint if there is one; a finished run is only read.
+def run(config: DistillConfig, *, on_update: OnUpdate | None = None, on_note: Callable[[str], None] = print,
+        command: str = "distill.run") -> Distilled:  # fmt: skip
+    """Train to the end, from the newest checkpoint if there is one; a finished run is only read. Every process of a run calls it.
 
     Raises:
         ConfigError: the run folder was made with other settings.
         DataError: the data set was made for another base, or is damaged.
     """
     parse_weighting(config.weighting)
-    if config.batch % config.accumulate:
-        raise ConfigError(f"{config.batch} trajectories do not split into {config.accumulate}", where="accumulate",
-                          fix="choose a divisor of --batch")
+    if config.batch % (config.accumulate * world()):
+        raise ConfigError(f"{config.batch} trajectories do not split into {config.accumulate} micro-batches on {world()} processes each",
+                          where="batch", fix="choose a multiple of both")
     card = read_card(config.dataset)
     _refuse_other_base(config, card)
-    claim(config.out, Begun(**config.model_dump(), data=card.digest, fingerprint=card.base), free=FREE)
-    if (config.out / REPORT).is_file():
-        return Distilled.model_validate_json((config.out / REPORT).read_bytes())
-    trainer = _train(config, on_update)
-    return _finish(config, card, trainer, command)
+    with first_goes_ahead():
+        claim(config.out, Begun(**config.model_dump(), data=card.digest, fingerprint=card.base), free=FREE)
+    if not (config.out / REPORT).is_file():
+        trainer = _train(config, on_update, on_note)
+        weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        if is_first():
+            _finish(config, card, trainer, weights, command)
+        meet()
+    return Distilled.model_validate_json((config.out / REPORT).read_bytes())
 
 
 def _refuse_other_base(config: DistillConfig, card: DatasetCard) -> None:
@@ -124,36 +136,34 @@ def _refuse_other_base(config: DistillConfig, card: DatasetCard) -> None:
                         where=config.dataset, fix=f"make it again: python -m training.dataset --base {config.base} …")
 
 
-def _train(config: DistillConfig, on_update: OnUpdate | None) -> Any:
+def _train(config: DistillConfig, on_update: OnUpdate | None, on_note: Callable[[str], None]) -> Any:
+    from transformers import set_seed
+
     from steper_agent.models.loading import open_tokenizer
-    from training.trainer import StepERTrainer, newest_checkpoint
+    from training.student_model import open_for_training, packing_for, with_adapter
+    from training.trainer import Objective, StepERTrainer, newest_checkpoint
 
     quiet_libraries()
     keep_memory()
-    trajectories = load_dataset(config.dataset)
+    data = load_dataset(config.dataset)
     tokenizer = open_tokenizer(config.base)
     pad = next(id for id in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if id is not None)
-    trainer = StepERTrainer(_student(config), _arguments(config), trajectories, pad=pad, weighting=config.weighting,
-                            sigma_rate=config.sigma_rate, curve=Curve(config.out / CURVE))
+    arguments = _arguments(config)
+    set_seed(config.seed)
+    model = open_for_training(config.base)
+    packing, reason = packing_for(model, config.packing, data.trajectories)
+    if reason:
+        on_note(f"every example is trained by itself, not as a token tree: {reason}")
+    if config.method == "lora":
+        model = with_adapter(model, config.rank, config.alpha)
+    objective = Objective(config.weighting, config.sigma_rate, packing, pad)
+    trainer = StepERTrainer(model, arguments, data, objective, Curve(config.out / CURVE))
     if on_update:
         trainer.on_update = lambda point: on_update(point, trainer.state.max_steps)
-    trainer.train_from(newest_checkpoint(config.out))
+    with first_goes_ahead():
+        checkpoint = newest_checkpoint(config.out)
+    trainer.train_from(checkpoint)
     return trainer
-
-
-def _student(config: DistillConfig) -> Any:
-    from transformers import AutoModelForCausalLM, set_seed
-
-    set_seed(config.seed)
-    model = AutoModelForCausalLM.from_pretrained(config.base, local_files_only=True, trust_remote_code=False,
-                                                 use_safetensors=True, dtype="float32")
-    if config.method == "full":
-        return model
-    from peft import LoraConfig, get_peft_model
-
-    lora = LoraConfig(r=config.rank, lora_alpha=config.alpha, lora_dropout=0.0, target_modules="all-linear",
-                      task_type="CAUSAL_LM")
-    return get_peft_model(model, lora)
 
 
 def _arguments(config: DistillConfig) -> Any:
@@ -163,7 +173,7 @@ def _arguments(config: DistillConfig) -> Any:
     return TrainingArguments(
         output_dir=str(config.out), seed=config.seed, learning_rate=config.learning_rate, weight_decay=0.0,
         num_train_epochs=config.epochs, max_steps=config.max_steps or -1, warmup_steps=config.warmup,
-        per_device_train_batch_size=config.batch // config.accumulate, gradient_accumulation_steps=config.accumulate,
+        per_device_train_batch_size=config.batch // config.accumulate // world(), gradient_accumulation_steps=config.accumulate,
         max_grad_norm=config.clip, bf16=config.bf16, use_cpu=not torch.cuda.is_available(), save_strategy="steps",
         save_steps=config.save_every, save_total_limit=2, logging_strategy="steps" if config.tensorboard else "no",
         report_to="tensorboard" if config.tensorboard else "none", disable_tqdm=True, remove_unused_columns=False,
@@ -171,7 +181,7 @@ def _arguments(config: DistillConfig) -> Any:
     )  # fmt: skip
 
 
-def _finish(config: DistillConfig, card: DatasetCard, trainer: Any, command: str) -> Distilled:
+def _finish(config: DistillConfig, card: DatasetCard, trainer: Any, weights: Any, command: str) -> None:
     from steper_agent.models.loading import open_tokenizer
     from steper_agent.students.golden import write_golden
     from steper_agent.students.student import save_student
@@ -181,11 +191,11 @@ def _finish(config: DistillConfig, card: DatasetCard, trainer: Any, command: str
     folder = config.out / STUDENT
     # A crash while it was being written may have left half a student.
     shutil.rmtree(folder, ignore_errors=True)
-    trainer.model.save_pretrained(folder)
+    trainer.model.save_pretrained(folder, state_dict=weights)
     (folder / "README.md").unlink(missing_ok=True)
     if config.method == "full":
         open_tokenizer(config.base).save_pretrained(folder)
-    write_golden(folder, goldens_of(config.base, folder, trainer.train_dataset))
+    write_golden(folder, goldens_of(config.base, folder, trainer.data.trajectories))
     parameters = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     student = save_student(folder, StudentCard(
         name="", content="", base=card.base, form="full" if config.method == "full" else "adapter", target=card.target,
@@ -198,7 +208,6 @@ def _finish(config: DistillConfig, card: DatasetCard, trainer: Any, command: str
                      seconds=curve[-1].seconds, tokens=curve[-1].tokens, parameters=parameters, settings=config.model_dump(mode="json"),
                      versions=versions(), curve=curve)
     write_atomic(config.out / REPORT, done.model_dump_json(indent=1) + "\n")
-    return done
 
 
 def _command(argv: Sequence[str] | None) -> str:

@@ -36,6 +36,9 @@ class Live:
                  trace: TracebackType | None) -> None:
         self.bar.stop()
 
+    def note(self, said: str) -> None:
+        self.console.print(said, highlight=False, markup=False, soft_wrap=True)
+
     def show(self, point: CurvePoint, steps: int) -> None:
         self.first = self.first or point
         for kind, loss in point.loss.items():

@@ -52,22 +52,20 @@ def parse_weighting(text: str) -> Weighting:
     return Weighting(text, (a, b, c))
 
 
-def sum_by_kind(token_losses: Tensor, row: Tensor, kind: Tensor) -> Tensor:
+def sum_by_kind(token_losses: Tensor, weights: Tensor) -> Tensor:
     """Sum over the examples of each kind of ℓ, an example's mean cross entropy over the tokens it is asked to learn.
 
     The mean, not the sum, so that a long rationale does not weigh more than a short one.
 
     Args:
-        token_losses: (N,) cross entropy of every learned token, in nats.
-        row: (N,) which example a token belongs to.
-        kind: (B,) position in KINDS of every example.
+        token_losses: (P,) cross entropy of every learned token, in nats.
+        weights: (P, 3) of each in the sum of every kind: one by its example's count of learned tokens, added over the
+            examples that share it.
 
     Returns:
         (3,) sums.
     """
-    tokens = torch.zeros(len(kind), device=row.device).index_add(0, row, torch.ones_like(row, dtype=torch.float))
-    losses = torch.zeros(len(kind), device=row.device).index_add(0, row, token_losses.float())
-    return torch.zeros(len(KINDS), device=row.device).index_add(0, kind, losses / tokens.clamp(min=1))
+    return token_losses @ weights.to(token_losses.dtype)
 
 
 def combine(sums: Tensor, examples: int, whole: Whole, weighting: Weighting, log_variance: Tensor) -> Tensor:

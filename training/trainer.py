@@ -1,7 +1,7 @@
 """The Hugging Face Trainer with StepER's objective: one item is a trajectory, and σ is learned beside the student.
 
-What is ours: the loss and its divisor, logits only where something is learned, rows of like length computed together,
-σ in its own parameter group and in every checkpoint, and a curve line an update. The rest is the Trainer's.
+What is ours: the loss and its divisor, token trees, logits only where something is learned, σ in its own parameter group and in
+every checkpoint, and a curve line an update. The rest is the Trainer's.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,66 +26,45 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 from steper_agent.durable import write_atomic
 from steper_agent.records import KINDS, Example
 from training.curve import Curve, CurvePoint
+from training.dataset import Dataset
 from training.objective import Whole, by_kind, closed_form, combine, parse_weighting, sum_by_kind
+from training.pieces import LOGITS, TOKENS, Budget, Packing, Piece, nothing, pieces_of
 
-Rows = dict[str, Tensor]
+Batch = dict[str, Any]
 
-PIECE_TOKENS = 16_384
-"""Tokens of one forward and backward pass, padding included: bounds memory, changes no gradient."""
-SMALL_PIECE = 2_048
-"""Below this a piece takes shorter rows too: starting another pass would cost more than the padding."""
 SIGMA_BETAS = (0.9, 0.99)
 """Adam's memory for σ, shorter than usual: the losses it follows fall within tens of updates."""
 MARK = "sigma.json"
 """Written last into a checkpoint: one without it was cut short by a crash."""
 
 
-def collate(trajectories: Sequence[Sequence[Example]], pad: int) -> Rows:
-    """All examples of some trajectories as right-padded rows, longest first.
-
-    ids (B, T), learn (B, T) True where a token is to be learned, kind (B,) position in KINDS, lengths (B,),
-    trajectories (1,) how many.
-    """
-    examples = sorted((e for examples in trajectories for e in examples), key=lambda e: -len(e.ids))
-    longest = len(examples[0].ids)
-    ids = torch.full((len(examples), longest), pad)
-    learn = torch.zeros(len(examples), longest, dtype=torch.bool)
-    for number, example in enumerate(examples):
-        ids[number, : len(example.ids)] = torch.tensor(example.ids)
-        learn[number, : len(example.ids)] = torch.tensor(example.learn, dtype=torch.bool)
-    kind = torch.tensor([KINDS.index(example.kind) for example in examples])
-    lengths = torch.tensor([len(example.ids) for example in examples])
-    return {"input_ids": ids, "learn": learn, "kind": kind, "lengths": lengths,
-            "trajectories": torch.tensor([len(trajectories)])}
+def collate(trajectories: Sequence[Sequence[Example]], lay: Callable[[list[Example]], list[Piece]]) -> Batch:
+    """The pieces of some trajectories and, for the divisor, what they hold: kinds (3,), trajectories (1,), tokens (1,)."""
+    examples = [example for examples in trajectories for example in examples]
+    kinds = torch.tensor([KINDS.index(example.kind) for example in examples])
+    return {"pieces": lay(examples), "kinds": torch.bincount(kinds, minlength=len(KINDS)),
+            "trajectories": torch.tensor([len(trajectories)]), "tokens": torch.tensor([sum(len(e.ids) for e in examples)])}
 
 
-def pieces(lengths: Sequence[int]) -> list[slice]:
-    """Cut rows, longest first, into runs of like length."""
-    cuts, start = [], 0
-    for number, length in enumerate(lengths):
-        cells = (number - start) * lengths[start]
-        if number > start and (cells + lengths[start] > PIECE_TOKENS
-                               or (length < 0.75 * lengths[start] and cells >= SMALL_PIECE)):
-            cuts.append(slice(start, number))
-            start = number
-    return [*cuts, slice(start, len(lengths))]
-
-
-def token_losses(model: nn.Module, head: nn.Module | None, ids: Tensor, learn: Tensor) -> Tensor:
-    """(N,) cross entropy of every learned token, row by row. Rows are padded on the right: no mask is needed."""
-    where = learn[:, 1:]
+def token_losses(model: nn.Module, head: nn.Module | None, piece: Piece) -> Tensor:
+    """(P,) cross entropy of every learned token of a piece."""
+    given: dict[str, Any] = {"input_ids": piece.ids, "use_cache": False}
+    if piece.tree is not None:
+        given |= {"position_ids": piece.positions, "tree": piece.tree}
     if head is None:
-        logits = model(input_ids=ids[:, :-1], use_cache=False).logits[where]
+        logits = model(**given).logits.flatten(0, 1)[piece.sources]
     else:
-        with _only_at(head, where):
-            logits = model(input_ids=ids[:, :-1], use_cache=False).logits
-    return nn.functional.cross_entropy(logits.float(), ids[:, 1:][where], reduction="none")
+        with _only_at(head, piece.sources):
+            logits = model(**given).logits
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    losses: Tensor = logits.logsumexp(-1)[piece.source] - logits[piece.source, piece.targets]
+    return losses
 
 
 @contextmanager
-def _only_at(head: nn.Module, where: Tensor) -> Iterator[None]:
+def _only_at(head: nn.Module, sources: Tensor) -> Iterator[None]:
     """Compute logits for some positions only: for all of them they cost more than the rest of a small model."""
-    handle = head.register_forward_pre_hook(lambda _module, given: (given[0][where],))
+    handle = head.register_forward_pre_hook(lambda _module, given: (given[0].flatten(0, 1)[sources],))
     try:
         yield
     finally:
@@ -91,21 +72,47 @@ def _only_at(head: nn.Module, where: Tensor) -> Iterator[None]:
 
 
 class Shuffled(Sampler[int]):
-    """A fresh order every epoch that depends on the seed and the epoch only, so that a resumed run goes on in it."""
+    """A fresh order every epoch that depends on the seed and the epoch only, so that a resumed run goes on in it.
 
-    def __init__(self, count: int, seed: int) -> None:
-        self.count, self.seed, self.epoch = count, seed, 0
+    Trajectories of one question follow each other, for they share its tokens. The last batch is filled up with what stands behind
+    the last trajectory, an item that holds nothing: so the ranks never have to see a trajectory twice to come out even.
+    """
+
+    def __init__(self, groups: Sequence[object], batch: int, seed: int) -> None:
+        """`groups`: the question of every trajectory. `batch`: trajectories of an update, over all ranks."""
+        self.groups: dict[object, list[int]] = {}
+        for number, group in enumerate(groups):
+            self.groups.setdefault(group, []).append(number)
+        self.nothing = len(groups)
+        self.size = -(-len(groups) // batch) * batch
+        self.seed, self.epoch = seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.count
+        return self.size
 
     def __iter__(self) -> Iterator[int]:
-        order = list(range(self.count))
-        random.Random(f"{self.seed}:{self.epoch}").shuffle(order)
-        return iter(order)
+        groups = list(self.groups.values())
+        random.Random(f"{self.seed}:{self.epoch}").shuffle(groups)
+        order = [number for group in groups for number in group]
+        return iter(order + [self.nothing] * (self.size - len(order)))
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimized, and how it is computed."""
+
+    weighting: str
+    """As `parse_weighting` reads it."""
+    sigma_rate: float
+    """Learning rate of log σ²."""
+    packing: Packing
+    """Trees only with a model that was prepared for them."""
+    pad: int
+    tokens: int = TOKENS
+    """Most of one piece."""
 
 
 class StepERTrainer(Trainer):
@@ -113,32 +120,32 @@ class StepERTrainer(Trainer):
 
     lr_scheduler: Any
 
-    def __init__(self, model: nn.Module, args: TrainingArguments, trajectories: list[list[Example]], *, pad: int,
-                 weighting: str, sigma_rate: float, curve: Curve) -> None:
-        super().__init__(model, args, train_dataset=trajectories,
-                         data_collator=lambda items: collate(items, pad))
+    def __init__(self, model: nn.Module, args: TrainingArguments, data: Dataset, objective: Objective, curve: Curve) -> None:
+        budget = Budget(objective.tokens, max(1, LOGITS // _vocabulary(model)))
+        super().__init__(model, args, train_dataset=[*data.trajectories, []],
+                         data_collator=lambda items: collate(items, partial(pieces_of, packing=objective.packing, budget=budget, pad=objective.pad)))
         self.remove_callback(PrinterCallback)
         self.add_callback(_Updates(self))
-        self.weighting, self.sigma_rate = parse_weighting(weighting), sigma_rate
+        self.data = data
+        self.weighting, self.sigma_rate = parse_weighting(objective.weighting), objective.sigma_rate
         self.curve = curve
         self.on_update: Callable[[CurvePoint], None] = lambda _point: None
-        self.log_variance = nn.Parameter(torch.zeros(len(KINDS), device=args.device), weighting == "learned")
+        self.log_variance = nn.Parameter(torch.zeros(len(KINDS), device=args.device), objective.weighting == "learned")
         self.seen = torch.zeros(len(KINDS), device=args.device)
         self.sums = torch.zeros(len(KINDS), device=args.device)
         self.whole = Whole(0, (0, 0, 0))
         self.tokens, self.seconds, self.clock = 0, 0.0, time.monotonic()
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        items: Any = train_dataset or self.train_dataset
-        return Shuffled(len(items), self.args.seed)
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:  # noqa: ARG002
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return Shuffled(self.data.question_ids, batch, self.args.seed)
 
-    def get_batch_samples(self, epoch_iterator: Iterator[Rows], num_batches: int, device: torch.device) -> Any:
+    def get_batch_samples(self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device) -> Any:
         """The micro-batches of one update, and what they hold together."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         held = torch.zeros(2 + len(KINDS), device=device)
-        for rows in batches:
-            kinds = torch.bincount(rows["kind"], minlength=len(KINDS))
-            held += torch.cat([rows["trajectories"], rows["lengths"].sum()[None], kinds]).to(device)
+        for batch in batches:
+            held += torch.cat([batch["trajectories"], batch["tokens"], batch["kinds"]]).to(device)
         if self.accelerator.num_processes > 1:
             held = self.accelerator.reduce(held, "sum")
         trajectories, tokens, *kinds_held = (int(count) for count in held.tolist())
@@ -149,31 +156,45 @@ class StepERTrainer(Trainer):
         self.log_variance.grad = None
         return batches, self.whole
 
-    def training_step(self, model: nn.Module, inputs: Rows, num_items_in_batch: Any = None) -> Tensor:
+    def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward, piece by piece; only the last piece lets the ranks meet."""
         model.train()
-        rows = self._prepare_inputs(inputs)
-        cuts = pieces(rows["lengths"].tolist())
+        pieces = self._as_many_on_all_ranks(inputs["pieces"])
+        is_last_of_update = self.accelerator.sync_gradients
         total = torch.zeros((), device=self.args.device)
-        for cut in cuts:
-            with nullcontext() if cut is cuts[-1] else self.accelerator.no_sync(model):
-                loss = self.compute_loss(model, _cut(rows, cut), num_items_in_batch=num_items_in_batch)
-                self.accelerator.backward(loss)
+        for piece in pieces:
+            is_last = piece is pieces[-1]
+            # DeepSpeed makes its update where this says that it is time.
+            self.accelerator.gradient_state._set_sync_gradients(is_last and is_last_of_update)
+            with nullcontext() if is_last else self.accelerator.no_sync(model):
+                with self.compute_loss_context_manager():
+                    loss = self.compute_loss(model, piece.to(self.args.device), num_items_in_batch=num_items_in_batch)
+                self.accelerator.backward(loss, **self._backward_settings)
             total += loss.detach()
         return total
 
-    def compute_loss(self, model: nn.Module, inputs: Rows, return_outputs: bool = False,
-                     num_items_in_batch: Any = None) -> Any:
+    @property
+    def _backward_settings(self) -> dict[str, Any]:
+        # DeepSpeed would divide by the micro-batches once more.
+        return {"scale_wrt_gas": False} if self.is_deepspeed_enabled else {}
+
+    def _as_many_on_all_ranks(self, pieces: list[Piece]) -> list[Piece]:
+        """Sharded weights are gathered in every pass, by all or by none."""
+        most = max(1, len(pieces))
+        if self.accelerator.num_processes > 1:
+            most = int(self.accelerator.gather(torch.tensor([most], device=self.args.device)).max())
+        return pieces + [nothing() for _ in range(most - len(pieces))]
+
+    def compute_loss(self, model: nn.Module, inputs: Piece, return_outputs: bool = False,
+                     num_items_in_batch: Any = None) -> Any:  # fmt: skip
         """This piece's part of the whole batch's objective."""
-        learn, kind = inputs["learn"], inputs["kind"]
         head = self.accelerator.unwrap_model(model).get_output_embeddings()
-        losses = token_losses(model, head, inputs["input_ids"], learn)
-        row = torch.nonzero(learn[:, 1:])[:, 0]
-        sums = sum_by_kind(losses, row, kind)
+        losses = token_losses(model, head, inputs)
+        sums = sum_by_kind(losses, inputs.weights)
         self.sums += sums.detach()
         whole = num_items_in_batch or self.whole
         # Ranks average their gradients; the parts are to be added.
-        loss = combine(sums, len(kind), whole, self.weighting, self.log_variance) * self.accelerator.num_processes
+        loss = combine(sums, inputs.examples, whole, self.weighting, self.log_variance) * self.accelerator.num_processes
         return (loss, losses) if return_outputs else loss
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -276,7 +297,5 @@ def cosine(step: int, warmup: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
 
 
-def _cut(rows: Rows, cut: slice) -> Rows:
-    longest = int(rows["lengths"][cut.start])
-    ids, learn = rows["input_ids"][cut, :longest], rows["learn"][cut, :longest]
-    return {"input_ids": ids, "learn": learn, "kind": rows["kind"][cut]}
+def _vocabulary(model: nn.Module) -> int:
+    return int(model.config.get_text_config().vocab_size)  # type: ignore[union-attr, operator]

@@ -76,7 +76,8 @@ def test_what_is_written_is_read_and_counted(tmp_path: Path, base: Path) -> None
     card = build(config)
     assert card == read_card(tmp_path / "data")
     assert card.trajectories == {"read": 7, "kept": 5, "wrong answer": 1, "stopped by budget": 1}
-    loaded = load_dataset(tmp_path / "data")
+    loaded, questions = load_dataset(tmp_path / "data")
+    assert len(questions) == len(loaded)
     assert [examples[0].trajectory for examples in loaded] == [0, 1, 2, 3, 4]
     assert sum(len(examples) for examples in loaded) == sum(card.examples.values())
     assert sum(len(e.ids) for examples in loaded for e in examples) == card.tokens

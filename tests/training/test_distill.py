@@ -19,9 +19,9 @@ from steper_agent.records import KINDS
 from steper_agent.students.student import verify_student
 from tests.tiny import tiny_base
 from tests.training.journals import make_journal
-from training import distill, trainer
+from training import distill, pieces
 from training.curve import Curve
-from training.dataset import DatasetConfig, build, load_dataset
+from training.dataset import DatasetConfig, build
 from training.distill import DistillConfig, Distilled
 
 
@@ -82,33 +82,12 @@ def test_micro_batches_do_not_change_the_student(
 ) -> None:
     common = {**settings, "weighting": weighting, "max_steps": 4}
     whole = distill.run(DistillConfig(**common, out=tmp_path / "whole"))
-    monkeypatch.setattr(trainer, "PIECE_TOKENS", 900)
+    monkeypatch.setattr(pieces, "TOKENS", 900)
     split = distill.run(DistillConfig(**common, accumulate=2, out=tmp_path / "split"))
     for before, after in zip(whole.curve, split.curve, strict=True):
         assert after.loss == pytest.approx(before.loss, rel=1e-4)
         assert after.sigma == pytest.approx(before.sigma, rel=1e-4)
         assert after.tokens == before.tokens
-
-
-def test_logits_where_they_are_needed_are_the_full_ones(data: Path, base: Path) -> None:
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(base)
-    rows = trainer.collate(load_dataset(data)[:3], pad=0)
-    few = trainer.token_losses(model, model.get_output_embeddings(), rows["input_ids"], rows["learn"])
-    full = trainer.token_losses(model, None, rows["input_ids"], rows["learn"])
-    torch.testing.assert_close(few, full)
-    one_by_one = [trainer.token_losses(model, None, row[None, :size], learn[None, :size])
-                  for row, learn, size in zip(rows["input_ids"], rows["learn"], rows["lengths"], strict=True)]
-    torch.testing.assert_close(torch.cat(one_by_one), full, atol=1e-4, rtol=1e-4)
-
-
-def test_pieces_hold_every_row_once_and_stay_small() -> None:
-    rng = random.Random(0)
-    lengths = sorted((rng.randint(10, 4000) for _ in range(60)), reverse=True)
-    cuts = trainer.pieces(lengths)
-    assert [n for cut in cuts for n in range(cut.start, cut.stop)] == list(range(60))
-    assert all((cut.stop - cut.start) * lengths[cut.start] <= trainer.PIECE_TOKENS for cut in cuts)
 
 
 def test_a_finished_run_is_only_read(done: Distilled, settings: dict[str, Any]) -> None:
