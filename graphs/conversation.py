@@ -35,7 +35,7 @@ async def rewritten(
         said = first_line(visible(reply)).removeprefix(LEAD).strip(" \"'`")
         return Done(said or asked, outcome="ok" if said else "parse_error", **fields_of(reply))
 
-    return (await recorded(runtime, state, "begin", 0, show(messages), act)).output
+    return (await recorded(runtime, state, "begin", show(messages), act)).output
 
 
 def prompt(history: Sequence[BaseMessage], asked: str) -> list[BaseMessage]:

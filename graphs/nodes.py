@@ -10,15 +10,15 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
-from graphs.asking import ask, continues, leased, prompt_of, show, tools_of
+from graphs.asking import leased
 from graphs.conversation import rewritten
 from graphs.evidence import evidence_of
-from graphs.recording import Done, fields_of, recorded
+from graphs.labelling import label, turn
+from graphs.recording import Done, recorded
 from graphs.searching import look_up
 from graphs.state import Context, QAState, StepState, call_of, call_state, chain_of
 from graphs.strategies import strategy_named
-from graphs.strategies.strategy import SEARCH, Turn, query_of, search
-from graphs.strategies.tool_calling import repair
+from graphs.strategies.strategy import SEARCH, query_of, search
 from steper_agent.models.slot import ModelSlot
 from steper_agent.records import Finished, Question
 
@@ -51,7 +51,7 @@ async def form_query(state: QAState, runtime: Runtime[Context], config: Runnable
     async def act() -> Done:
         return Done(query)
 
-    await recorded(runtime, state, "form_query", len(steps) + 1, state["question"], act, given=asks)
+    await recorded(runtime, state, "form_query", state["question"], act, given=asks)
     runtime.stream_writer({"event": "query", "step": len(steps) + 1, "query": query})
     calls = asks if strategy_named(runtime.context.strategy).TOOLS else []
     return {"asks": [], "steps": [*steps, StepState(query=query, hits=[], rationale="", calls=calls)]}
@@ -72,7 +72,7 @@ async def retrieve(state: QAState, runtime: Runtime[Context], config: RunnableCo
                     outcome="empty_retrieval" if searched and not count else "ok")
 
     given = [sorted(seen), [call.model_dump() for call in calls]]
-    done = await recorded(runtime, state, "retrieve", number, step["query"], act, given=given)
+    done = await recorded(runtime, state, "retrieve", step["query"], act, given=given)
     shown = [{**hit.passage.model_dump(), "score": hit.score} for hit in done.hits]
     runtime.stream_writer({"event": "hits", "step": number, "hits": shown})
     read = {**step, "hits": [{"id": hit.passage.id, "score": hit.score} for hit in done.hits],
@@ -83,26 +83,8 @@ async def retrieve(state: QAState, runtime: Runtime[Context], config: RunnableCo
 
 async def reason(state: QAState, runtime: Runtime[Context], config: RunnableConfig) -> dict[str, Any]:
     """Ask the model for its next turn and read it; before the first search that turn only says what to look up."""
-    context, number = runtime.context, len(state["steps"])
-    strategy, tools = strategy_named(context.strategy), tools_of(context)
-    version, model = leased(state, context)
-    body = strategy.reason(chain_of(state), continues=continues(model))
-    messages = prompt_of(strategy, body, context.exemplars)
-
-    async def act() -> Done:
-        replies = [await ask(model, messages, strategy, tools, config)]
-        turn, note = strategy.read(replies[0], tools), ""
-        if turn.fault and strategy.TOOLS:
-            note = f"repaired: {turn.fault}"
-            again = [*messages, *repair(replies[0], turn.fault)]
-            replies = [await ask(model, again, strategy, tools, config), *replies]
-            turn = strategy.read(replies[0], tools)
-        if turn.fault:
-            turn, note = Turn(turn.rationale, calls=(search(state["question"]),), fault=turn.fault), turn.fault
-        return Done(turn.rationale, calls=turn.calls, answer=turn.answer, note=note,
-                    outcome="parse_error" if turn.fault else "ok", **fields_of(*replies))
-
-    done = await recorded(runtime, state, "reason", number, show(messages), act, given=tools)
+    number = len(state["steps"])
+    version, done = await turn("reason", state, runtime, config)
     runtime.stream_writer({"event": "rationale", "step": number, "rationale": done.output, "outcome": done.outcome})
     told: dict[str, Any] = {"model": version, "asks": [call_state(call) for call in done.calls]}
     if number:
@@ -120,16 +102,9 @@ async def answer(state: QAState, runtime: Runtime[Context], config: RunnableConf
     stop = state["stop"] or ("budget" if strategy.MOST_STEPS != 0 else "answered")
     version = state["model"]
     if not text:
-        version, model = leased(state, context)
-        body = strategy.answer(chain_of(state), continues=continues(model))
-        messages, tools = prompt_of(strategy, body, context.exemplars), tools_of(context)
-
-        async def act() -> Done:
-            reply = await ask(model, messages, strategy, tools, config)
-            said = strategy.read_answer(reply)
-            return Done(said, outcome="ok" if said else "parse_error", **fields_of(reply))
-
-        text = (await recorded(runtime, state, "answer", number, show(messages), act, given=tools)).output
+        version, done = await turn("answer", state, runtime, config)
+        text = done.output
+    await label(state, runtime, config, asked=not state["answer"])
     evidence, supported = evidence_of(chain_of({**state, "answer": text}))
     _close({**state, "model": version}, context, text, stop)
     runtime.stream_writer({"event": "answer", "step": number, "answer": text, "stop": stop, "supported": supported})

@@ -14,8 +14,9 @@ from langgraph.runtime import Runtime
 
 from graphs.state import Context, QAState
 from steper_agent.durable import digest
+from steper_agent.models.likely import likely_in
 from steper_agent.models.slot import ModelSlot
-from steper_agent.records import Call, Hit, Node, NodeRecord, Outcome, Usage
+from steper_agent.records import Call, Hit, Likely, Node, NodeRecord, Outcome, State, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,31 +29,46 @@ class Done:
     answer: str = ""
     prompt_ids: tuple[int, ...] = ()
     output_ids: tuple[int, ...] = ()
+    likely: Likely | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     usage: Usage | None = None
     outcome: Outcome = "ok"
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class By:
+    """Who did a node's work, where it was not the run's own model."""
+
+    version: str
+    of: State | None = None
+    """For work beside the run: which state of it."""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """To be recorded with the node's own."""
+
+
 async def recorded(
-    runtime: Runtime[Context], state: QAState, node: Node, step: int, given_text: str,
-    act: Callable[[], Awaitable[Done]], *, given: object = None,
+    runtime: Runtime[Context], state: QAState, node: Node, given_text: str,
+    act: Callable[[], Awaitable[Done]], *, given: object = None, by: By | None = None,
 ) -> NodeRecord:  # fmt: skip
     """Run `act` once for this input, within the time limit, and journal how it ended.
 
-    The key names the work: the node, its step, everything it was given, and the model's version. A failure is
-    journalled too, gives the lease back, and is raised.
+    The key names the work: the node, its step, everything it was given, and the versions of the run's model and of whoever else
+    did it. A failure is journalled too, gives the lease back, and is raised.
     """
-    context, start = runtime.context, time.perf_counter()
-    key = digest([node, step, given_text, given, state["model"], context.k, context.strategy])
+    context, start, whose = runtime.context, time.perf_counter(), by or By(state["model"])
+    # A query opens the step that all after it belong to.
+    step, others = len(state["steps"]) + (node == "form_query"), [[by.version, by.of]] if by else []
+    key = digest([node, step, given_text, given, state["model"], context.k, context.strategy, *others])
     if context.journal is not None and (known := context.journal.recall(state["run"], key)):
         return known
 
     def write(done: Done) -> NodeRecord:
         fields = {name: getattr(done, name) for name in Done.__slots__}
+        fields["parameters"] = {**done.parameters, **whose.parameters}
         record = NodeRecord(
             run=state["run"], question_id=state.get("about", {}).get("id", state["run"]), node=node, step=step, key=key,
-            input=given_text, model=state["model"], seconds=time.perf_counter() - start, **fields,
+            of=whose.of, input=given_text, model=whose.version, seconds=time.perf_counter() - start, **fields,
         )  # fmt: skip
         if context.journal is not None:
             context.journal.append(record)
@@ -81,6 +97,7 @@ def fields_of(reply: AIMessage, *before: AIMessage) -> dict[str, Any]:
     return {
         "prompt_ids": tuple(about.get("prompt_ids", ())),
         "output_ids": tuple(about.get("output_ids", ())),
+        "likely": likely_in(about),
         "usage": _usage(usage) if usage["total_tokens"] else None,
         "parameters": {"finish_reason": about["finish_reason"]} if "finish_reason" in about else {},
     }

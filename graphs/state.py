@@ -14,6 +14,7 @@ from langgraph.cache.base import BaseCache
 from typing_extensions import TypedDict  # Of Python's own, pydantic makes a schema only from 3.12 on.
 
 from graphs.strategies.strategy import Chain
+from graphs.teacher import Teacher
 from steper_agent.journal import Journal
 from steper_agent.models.slot import ModelSlot
 from steper_agent.records import Call, Hit, Passage, Step
@@ -116,6 +117,8 @@ class Context:
     """Interrupt before every retrieval; resume with True, or with the query to use instead. Needs a checkpointer."""
     history_tokens: int = 1000
     """Most tokens of conversation a follow-up question is rewritten from; the oldest turns give way."""
+    teacher: Teacher | None = None
+    """Labels the states of every run that is journalled, for the run's own model to learn from."""
     cache: BaseCache[Any] | None = field(default=None, repr=False)
     """Keeps what searches found, by index, query and k."""
 

@@ -17,7 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from steper_agent.errors import JournalError
-from steper_agent.records import Finished, NodeRecord, Step, Swapped, Trajectory
+from steper_agent.records import Finished, Label, NodeRecord, Step, Swapped, Trajectory
 
 LOG = logging.getLogger(__name__)
 Entry = NodeRecord | Finished | Swapped
@@ -176,7 +176,8 @@ def trajectories(path: Path) -> list[Trajectory]:
 def assemble(end: Finished, nodes: list[NodeRecord]) -> Trajectory:
     """The trajectory of one finished run. A node that ran twice (a retry) counts with its last line that did not
     fail; a strategy without a search leaves steps without hits."""
-    last = {(node.node, node.step): node for node in nodes if node.outcome not in ("error", "timeout")}
+    whole = [node for node in nodes if node.outcome not in ("error", "timeout")]
+    last = {(node.node, node.step): node for node in whole if node.of is None}
     steps = []
     for number in sorted(step for name, step in last if name == "reason" and step > 0):
         query, found = last.get(("form_query", number)), last.get(("retrieve", number))
@@ -184,4 +185,16 @@ def assemble(end: Finished, nodes: list[NodeRecord]) -> Trajectory:
                           rationale=last["reason", number].output, calls=found.calls if found else ()))
     opening = last.get(("reason", 0))
     return Trajectory(question=end.question, strategy=end.strategy, opening=opening.output if opening else "",
-                      steps=tuple(steps), answer=end.answer, stop=end.stop, model=end.model, recipe=end.recipe)
+                      steps=tuple(steps), answer=end.answer, stop=end.stop, model=end.model, recipe=end.recipe,
+                      labels=_labels(whole), likely={step: node.likely for (name, step), node in last.items() if name == "reason" and node.likely})
+
+
+def _labels(nodes: list[NodeRecord]) -> tuple[Label, ...]:
+    """What could be read of what a teacher said, the states in their order."""
+    last = {(node.step, node.of == "answer", node.node): node for node in nodes if node.of}
+    return tuple(
+        Label(step=node.step, of=node.of, rationale=node.output, calls=node.calls, likely=node.likely, model=node.model,
+              answer=node.output if node.of == "answer" else node.answer, scored=node.node == "score",
+              taken=bool(node.parameters.get("taken")), round=int(node.parameters.get("round", 1)))
+        for _, node in sorted(last.items()) if node.of and node.outcome == "ok"
+    )  # fmt: skip

@@ -11,7 +11,12 @@ Kind = Literal["initialization", "expansion", "aggregation"]
 
 KINDS: tuple[Kind, ...] = ("initialization", "expansion", "aggregation")
 
-Node = Literal["begin", "form_query", "retrieve", "reason", "answer"]
+Node = Literal["begin", "form_query", "retrieve", "reason", "answer", "label", "score"]
+"""The first five are the run's own. A `label` is what a teacher says where another model's run asked that model; a `score` is how
+likely it holds what was said there. Neither changes the run."""
+
+State = Literal["reason", "answer"]
+"""Where a run asks a model: for its next turn, or for the answer because nothing more may be read."""
 
 Outcome = Literal["ok", "parse_error", "timeout", "empty_retrieval", "error"]
 """How a node ended. Everything but `ok` is data too: a failed node is recorded, never stored as an answer."""
@@ -72,6 +77,43 @@ class Step(Record):
     """The tool calls that opened the step, where the strategy makes them; elsewhere a step is one search."""
 
 
+class Likely(Record):
+    """How likely a model held the tokens of a turn, and the likeliest in the place of each: lists as long as `tokens`. Natural
+    logarithms before temperature, rounded to 4 digits."""
+
+    model: str
+    """Version of the model that says so; it need not have written the turn."""
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    """Of `tokens`."""
+    top_ids: tuple[tuple[int, ...], ...]
+    """The likeliest tokens in each place, the likeliest first."""
+    top_logprobs: tuple[tuple[float, ...], ...]
+
+
+class Label(Record):
+    """What a teacher says in a state that another model's run reached."""
+
+    step: int
+    """Steps the run had opened by then; 0 is before the first search."""
+    of: State
+    rationale: str
+    """Its turn there; of the state `answer`, the answer. Where it is scored, the run's own turn."""
+    calls: tuple[Call, ...] = ()
+    """What it asks for next."""
+    answer: str = ""
+    """If it concludes."""
+    scored: bool = False
+    """The teacher wrote nothing: `likely` is how likely it holds the run's own turn."""
+    taken: bool = False
+    """The run went on with it."""
+    likely: Likely | None = None
+    model: str
+    """Version of the teacher."""
+    round: int = 1
+    """Of DAgger: how many students had been taught from labels before, and one."""
+
+
 class Trajectory(Record):
     question: Question
     strategy: str
@@ -84,6 +126,10 @@ class Trajectory(Record):
     """Version of the model that served the whole run."""
     recipe: str
     """Digest of everything that shaped the run: strategy, prompts, k, budget, index."""
+    labels: tuple[Label, ...] = ()
+    """Of the states of the run, in their order, where a teacher labelled them."""
+    likely: dict[int, Likely] = Field(default_factory=dict)
+    """By step (0: the opening), how likely its model held the turn it wrote, where it was asked to tell."""
 
 
 class Usage(Record):
@@ -104,6 +150,8 @@ class NodeRecord(Record):
     """Counted from 1; what comes before the first search is step 0."""
     key: str
     """Digest of what the node was given; equal keys mean equal work, so a resumed run recalls instead of repeating."""
+    of: State | None = None
+    """Of a label or a score: which kind of state it is about."""
     input: str
     """The prompt, as text, or the query."""
     output: str
@@ -116,6 +164,8 @@ class NodeRecord(Record):
     prompt_ids: tuple[int, ...] = ()
     """Token ids sent to the model, where we hold its tokenizer."""
     output_ids: tuple[int, ...] = ()
+    likely: Likely | None = None
+    """How likely the model held `output_ids`, where it was asked to tell."""
     model: str = ""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """Decoding parameters or search settings."""
@@ -197,6 +247,8 @@ class Example(Record):
     """1 where the token is a target, 0 elsewhere; as long as `ids`."""
     turn: int
     """Where in `ids` the step's own turn begins: before it stands what the graph sends at this step."""
+    likely: Likely | None = None
+    """How likely a teacher held the tokens from `turn` on, where it told; the token that ends a turn may lie behind them."""
 
 
 class Score(Record):

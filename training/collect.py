@@ -7,6 +7,17 @@ Stopped or killed, the same command goes on where it was: finished questions are
 node that is in the journal is recalled instead of run again. While a provider refuses calls for its rate limit, fewer than
 --concurrency questions are under way, and the refused ones are taken up again.
 
+With --student SPEC the student walks the graph: its queries and its lines decide which passages are found. In every state it
+reaches, the teacher is asked the same and its reply recorded as that state's label (stepwise DAgger; Ross, Gordon and Bagnell
+2011), so that the next student is taught where this one goes wrong:
+
+    python -m training.collect --index DIR --questions FILE --student local:BASE+STUDENT --teacher openai:NAME --round 1 --out runs/round1
+
+--mix P lets the run go on with the teacher's turn instead of the student's with probability P. Labels are asked for side by
+side when a run is at its end, so the student never waits for them. --logprobs K has a teacher whose tokens we hold tell the K
+likeliest tokens in the place of each that it writes; --score has it tell that of the student's own turns, and write nothing
+(on-policy distillation).
+
 With --engine ray, --workers actors of a Ray cluster ask, each with --concurrency questions under way, and this process
 writes the journal. --ray-address names a cluster of several machines: each needs this package, the teacher's API key in
 its environment, and the index, exemplars and model folders at the same paths. Runs under way when this process is killed
@@ -30,6 +41,7 @@ from pydantic import Field
 from graphs.run import Context, answer_all, recipe_of
 from graphs.strategies import strategy_named
 from graphs.strategies.exemplars import read_exemplars
+from graphs.teacher import Teacher
 from steper_agent.config import Config, command_line
 from steper_agent.durable import digest, write_atomic
 from steper_agent.errors import ConfigError, DataError
@@ -42,6 +54,8 @@ from training.run_folder import SETTINGS, claim
 from training.verb import progress, run, versions
 
 JOURNAL, REPORT = "journal.jsonl", "report.json"
+LATER = ("student", "mix", "round", "logprobs", "score")
+"""Settings that older run folders do not know."""
 
 
 class CollectConfig(Config):
@@ -60,7 +74,12 @@ class CollectConfig(Config):
     limit: int = Field(0, ge=0, description="ask only the first so many questions; 0 asks all")
     concurrency: int = Field(8, gt=0, description="questions under way at once")
     max_tokens: int = Field(128, gt=0, description="most tokens a model may write in one step")
-    seed: int = Field(0, description="seed of a sampling teacher")
+    seed: int = Field(0, description="seed of a sampling teacher, and of what --mix decides")
+    student: str = Field("", description="model spec of a student that walks the graph while the teacher labels the states it reaches")
+    mix: float = Field(0.0, ge=0, le=1, description="with a student: probability that a turn of the run is the teacher's (DAgger's beta)")
+    round: int = Field(1, gt=0, description="with a student: which round of DAgger this is, for the record")
+    logprobs: int = Field(0, ge=0, le=20, description="likeliest tokens that a local: or vllm: teacher tells in the place of each; 0 tells none")
+    score: bool = Field(False, description="with a student and --logprobs: the teacher scores the student's own tokens and writes nothing")
     engine: Literal["local", "ray"] = Field("local", description="local asks from this process, ray from actors on a Ray cluster")
     workers: int = Field(2, gt=0, description="with ray: actors, each with a teacher, an index and --concurrency of its own")
     ray_address: str = Field("", description="with ray: HOST:PORT of a cluster whose machines read the same paths; empty starts one here")
@@ -94,13 +113,13 @@ def collect(config: CollectConfig, *, on_progress: Callable[[int, int], None] | 
     Raises:
         ConfigError, DataError, IndexFault, ModelError: something a person must mend, before the first call.
     """
-    if config.ray_address and config.engine == "local":
-        raise ConfigError("--ray-address is for --engine ray", where="collect", fix="add --engine ray, or leave it out")
+    _refuse_contradictions(config)
     chains = read_chains(config.replay) if config.replay else []
     questions = _chosen(config, chains)
     index = open_index(config.index)
+    walker, teacher = _models(config, chains)
     bare = Context(
-        model=_teacher(config, chains), retriever=index, strategy=config.strategy, k=config.k,
+        model=walker, teacher=teacher, retriever=index, strategy=config.strategy, k=config.k,
         steps=max([config.steps, *(len(chain.lines) for chain in chains)]),
         exemplars=read_exemplars(config.exemplars, strategy_named(config.strategy)) if config.exemplars else (),
     )  # fmt: skip
@@ -116,6 +135,8 @@ def _run(
 ) -> Collected:  # fmt: skip
     start = time.perf_counter()
     recipe = {**recipe_of(bare, index.digest), "teacher": config.replay.name if config.replay else config.teacher}
+    if config.student:
+        recipe |= {"student": config.student, "mix": config.mix, "round": config.round, "labels": "scores" if config.score else "turns"}
     stops: Counter[str] = Counter()
     with Journal(config.out / JOURNAL) as journal, progress() as bar:
         already = len(journal.finished)
@@ -141,6 +162,59 @@ def _run(
     return done
 
 
+def _models(config: CollectConfig, chains: Sequence[Chain]) -> tuple[BaseChatModel, Teacher | None]:
+    """Who walks the graph, and who teaches beside it."""
+    model = _teacher(config, chains)
+    if config.logprobs:
+        model = _telling(model, config)
+    if not config.student:
+        return model, None
+    student = open_model(config.student, max_tokens=config.max_tokens, seed=config.seed)
+    if config.score:
+        _refuse_other_tokens(model, student)
+    scored = config.logprobs if config.score else 0
+    return student, Teacher(model, mix=config.mix, seed=config.seed, round=config.round, score=scored)
+
+
+def _telling(model: BaseChatModel, config: CollectConfig) -> BaseChatModel:
+    from steper_agent.models.tokens import TokenChatModel
+
+    assert isinstance(model, TokenChatModel)
+    return model if config.score else model.model_copy(update={"top_logprobs": config.logprobs})
+
+
+def _refuse_other_tokens(teacher: BaseChatModel, student: BaseChatModel) -> None:
+    from steper_agent.models.loading import same_vocabulary
+    from steper_agent.models.tokens import TokenChatModel
+
+    assert isinstance(teacher, TokenChatModel)
+    assert isinstance(student, TokenChatModel)
+    if reason := same_vocabulary(teacher.tokenizer, student.tokenizer):
+        raise ConfigError(f"the teacher cannot score this student's tokens: {reason}", where="--score",
+                          fix="take models of one vocabulary, or leave out --score and learn from the teacher's text")
+
+
+def _refuse_contradictions(config: CollectConfig) -> None:
+    """Before anything is opened or asked."""
+    foreign = [spec for spec, is_asked in ((config.teacher, config.logprobs), (config.student, config.score))
+               if is_asked and (config.replay or not spec.startswith(("local:", "vllm:")))]  # fmt: skip
+    refusals = (
+        (config.ray_address and config.engine == "local", "--ray-address is for --engine ray", "add --engine ray, or leave it out"),
+        (config.engine == "ray" and (config.student or config.logprobs), "--student and --logprobs need --engine local",
+         "leave out --engine ray; raise --concurrency"),
+        (config.replay and config.student, "a replay says its own lines, whatever a student did: it labels nothing",
+         "give --questions and a --teacher that reads"),
+        ((config.mix or config.score) and not config.student, "--mix and --score are about a student's run", "add --student SPEC"),
+        (config.score and not config.logprobs, "--score tells log-probabilities, and of how many tokens is not said", "add --logprobs 20"),
+        (config.score and config.mix, "a teacher that scores writes nothing that could be mixed in", "leave out --mix or --score"),
+        (foreign, f"no log-probabilities by token id come from `{config.replay or next(iter(foreign), '')}`",
+         "--logprobs and --score are for local:PATH and vllm:PATH, whose token ids we hold"),
+    )  # fmt: skip
+    for is_so, what, fix in refusals:
+        if is_so:
+            raise ConfigError(what, where="collect", fix=fix)
+
+
 def _teacher(config: CollectConfig, chains: Sequence[Chain]) -> BaseChatModel:
     if config.engine == "ray":
         # Nobody asks it: the teacher may load weights, and that is for the actors to do.
@@ -149,7 +223,9 @@ def _teacher(config: CollectConfig, chains: Sequence[Chain]) -> BaseChatModel:
 
 
 def _claim(config: CollectConfig) -> None:
-    claim(config.out, config, free=("concurrency", "limit", "out", "engine", "workers", "ray_address"))
+    # A setting that is not used is not written down, so that a folder from before there was such a setting is resumed.
+    unused = (name for name in LATER if getattr(config, name) == CollectConfig.model_fields[name].default)
+    claim(config.out, config, free=("concurrency", "limit", "out", "engine", "workers", "ray_address", *unused))
 
 
 def _answer_on_ray(

@@ -1,64 +1,131 @@
 """Make a training set from journals: python -m training.dataset --journal FILE… --base DIR --out DIR
 
-Reads what the graph wrote, keeps the trajectories whose answer is right, and writes token ids with a card that says
-what was kept, what was dropped and why. `distill` reads nothing else.
+Reads what the graph wrote, keeps the trajectories that are worth teaching, and writes token ids with a card that says what was
+kept, what was left out and why. The same journals make any view, with any filters, at no teacher's cost; each goes into a
+folder of its own. `distill` reads nothing else.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from steper_agent.config import Config, command_line
-from steper_agent.durable import digest_file, write_atomic
-from steper_agent.errors import DataError
+from steper_agent.durable import digest, digest_file, write_atomic
+from steper_agent.errors import ConfigError, DataError, JournalError
 from steper_agent.journal import trajectories
-from steper_agent.records import KINDS, Example, Kind, Record, Trajectory
-from training.views import Target, Teaching, View, examples_of, uses_other_tools
+from steper_agent.records import KINDS, Example, Kind, Likely, Record, Trajectory
+from steper_agent.retrieval import read_questions
+from training.filters import HeldOut, filters_for, first_reason, near_told, recipes_of
+from training.labels import fits_of_labels, with_likely
+from training.lengths import Cuts, Lengths, Tally, window_for
+from training.run_folder import SETTINGS, claim
+from training.views import Target, Teaching, View, check_template, fits_of
 
 EXAMPLES, CARD = "examples.jsonl", "card.json"
-BUCKETS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
-"""Upper edges of the token histogram."""
+TOO_LONG, OTHER_KINDS = "too long", "no step of these kinds"
+
+OnProgress = Callable[[int, int], None]
+OnPlan = Callable[[Sequence[str]], None]
 
 
 class DatasetConfig(Config):
-    journal: tuple[Path, ...] = Field(description="journals written by training.collect")
+    journal: tuple[Path, ...] = Field(description="journals written by training.collect; several of one recipe make one data set")
     base: Path = Field(description="folder of the base model the student starts from; its tokenizer makes the ids")
     out: Path = Field(description="folder for the data set")
     view: View = Field("stepwise", description="stepwise: one example a step; vanilla: the last step's only")
+    kinds: tuple[Kind, ...] = Field(KINDS, min_length=1, description="kinds of step that make examples, parted by commas")
     target: Target = Field("cumulative", description="cumulative: learn all lines so far; incremental: the step's own, for tool_calling")
-    max_length: int = Field(4096, gt=0, description="tokens; a longer example loses its oldest unneeded passages")
+    max_length: int = Field(0, ge=0, description="tokens; a longer example loses its oldest unneeded passages; 0: the base's context, up to 4096")
     max_dropped: float = Field(0.2, ge=0, le=1, description="share of examples that may be too long; more is an error")
     all_answers: bool = Field(False, description="keep trajectories with a wrong answer too")
+    supported: bool = Field(False, description="keep chains only whose names and numbers stand in what they read: no lucky answers")
+    contributing: bool = Field(False, description="keep chains only whose every step contributed to the answer")
+    dedupe: bool = Field(False, description="keep the first of equal chains of equal questions")
+    held_out: tuple[Path, ...] = Field((), description="files of questions used for evaluation: what is in them is not taught")
+    allow_mixed_recipes: bool = Field(False, description="take trajectories made with other prompts, k, budget, index or teacher together")
+    dry_run: bool = Field(False, description="print what would be made, trimmed and dropped, and write nothing")
+
+    @field_validator("kinds", mode="before")
+    @classmethod
+    def _parted(cls, given: Any) -> Any:
+        """In their own order, each once, so that one choice has one spelling."""
+        if not isinstance(given, str | list | tuple):
+            return given
+        words = [word for one in ([given] if isinstance(given, str) else given) for word in str(one).split(",")]
+        return tuple(kind for kind in KINDS if kind in words) + tuple(word for word in words if word not in KINDS)
+
+
+FREE = ("out", "max_dropped", "dry_run")
+"""Settings that change nothing in a data set."""
+
+
+class Begun(DatasetConfig):
+    """What a folder's data set was made with."""
+
+    fingerprint: str
+    """Of the base."""
+    journal_contents: str
+    """Digest of all journals and files of questions as they were read."""
+
+
+class JournalPart(Record):
+    """What one journal gave."""
+
+    path: Path
+    digest: str
+    """SHA-256."""
+    recipes: tuple[str, ...]
+    models: tuple[str, ...]
+    """Versions that answered."""
+    trajectories: dict[str, int]
+    """Counts: read, kept, and left out by reason."""
+    examples: dict[Kind, int]
+    rounds: dict[int, int]
+    """Trajectories read, by the round in which a teacher labelled them; 0 where it walked by itself."""
 
 
 class DatasetCard(Record):
     """What a data set holds and where it came from."""
 
     view: View
+    kinds: tuple[Kind, ...]
     target: Target
     base: str
     """Fingerprint of the base model whose tokenizer made the ids."""
     max_length: int
-    all_answers: bool
-    journals: dict[str, str]
-    """File → SHA-256."""
+    filters: tuple[str, ...]
+    """Those a trajectory went through, in their order."""
+    journals: tuple[JournalPart, ...]
+    """In the order given."""
+    held_out: dict[str, str]
+    """Files of evaluation questions → SHA-256."""
     recipes: tuple[str, ...]
     """Digests of the recipes the trajectories came from."""
+    allow_mixed_recipes: bool
     trajectories: dict[str, int]
-    """Counts: read, kept, and dropped by reason."""
+    """Counts: read, kept, and left out by reason, which add up."""
     examples: dict[Kind, int]
+    """Written."""
+    examples_trimmed: int
+    """Of these: without some of their passages."""
     examples_too_long: int
+    """Not written."""
+    cuts: dict[Kind, Cuts]
+    lengths: dict[Kind, Lengths]
+    """Of all examples, those not written too, before anything was trimmed."""
     tokens: int
     learned_tokens: int
-    lengths: dict[Kind, dict[str, int]]
-    """Examples by length: upper edge in tokens → count."""
+    plan: tuple[str, ...]
+    """Lengths and cuts as people read them, in lines."""
+    warnings: tuple[str, ...]
     digest: str
     """SHA-256 of examples.jsonl."""
 
@@ -69,102 +136,144 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = command_line(DatasetConfig, "dataset", __doc__ or "", argv)
     with progress() as bar:
         task = bar.add_task("trajectories")
-        card = build(config, on_progress=lambda done, total: bar.update(task, completed=done, total=total))
+
+        def show(plan: Sequence[str]) -> None:
+            bar.stop()
+            print("\n".join(plan))
+
+        card = build(config, on_progress=lambda done, total: bar.update(task, completed=done, total=total), on_plan=show)
+    counts = dict(card.trajectories)
+    read, kept = counts.pop("read"), counts.pop("kept")
+    left_out = "".join(f"; {count} left out: {reason}" for reason, count in counts.items())
     kinds = ", ".join(f"{count} {kind}" for kind, count in card.examples.items())
-    print(f"{card.trajectories['kept']} of {card.trajectories['read']} trajectories, {card.tokens} tokens: {kinds}")
-    print(f"written to {config.out}")
+    print(f"{kept} of {read} trajectories, {card.tokens} tokens: {kinds}{left_out}")
+    for warning in card.warnings:
+        print(f"warning: {warning}")
+    print("nothing is written" if config.dry_run else f"written to {config.out}")
     return 0
 
 
-def build(config: DatasetConfig, *, on_progress: Callable[[int, int], None] | None = None) -> DatasetCard:
-    """Write the data set and return its card.
+def build(config: DatasetConfig, *, on_progress: OnProgress | None = None, on_plan: OnPlan | None = None) -> DatasetCard:
+    """Write the data set and return its card; where the folder has it already, only read that. A dry run writes nothing.
+
+    `on_plan` is told the length plan, in lines, before anything is written or refused for its length.
 
     Raises:
+        ConfigError: `max_length` is beyond the base's context, its tokenizer does not fit its template, the journals mix recipes,
+            or the folder holds another data set.
         DataError: no usable trajectory, or more examples than `max_dropped` do not fit.
     """
-    from steper_agent.models.loading import open_tokenizer
-    from steper_agent.students.fingerprint import base_fingerprint
-
-    fingerprint = base_fingerprint(config.base)
-    config.out.mkdir(parents=True, exist_ok=True)
-    teaching = Teaching(open_tokenizer(config.base), config.view, config.target, config.max_length)
-    read = [trajectory for path in config.journal for trajectory in trajectories(path)]
-    counts = Counter({"read": len(read), "kept": 0})
-    lines: list[str] = []
-    tally = _Tally()
-    for done, trajectory in enumerate(read, start=1):
-        reason = _why_not(trajectory, config.all_answers)
-        examples, too_long = examples_of(trajectory, len(lines), teaching) if reason is None else ([], 0)
-        tally.add(examples, too_long)
-        reason = reason or (None if examples else "too long")
-        counts["kept" if reason is None else reason] += 1
-        if reason is None:
-            lines.append(_line(len(lines), trajectory, examples))
-        if on_progress:
-            on_progress(done, len(read))
-    _refuse_poor(config, counts, tally)
-    write_atomic(config.out / EXAMPLES, "".join(lines))
-    card = DatasetCard(
-        view=config.view, target=config.target, base=fingerprint, max_length=config.max_length,
-        all_answers=config.all_answers, journals={str(path): digest_file(path) for path in config.journal},
-        recipes=tuple(sorted({trajectory.recipe for trajectory in read})), trajectories=dict(counts),
-        examples=tally.examples, examples_too_long=tally.too_long, tokens=tally.tokens, learned_tokens=tally.learned,
-        lengths=tally.lengths, digest=digest_file(config.out / EXAMPLES),
-    )  # fmt: skip
-    write_atomic(config.out / CARD, card.model_dump_json(indent=1) + "\n")
+    teaching = _teaching(config)
+    begun = _begun(config)
+    on_plan = on_plan or (lambda _plan: None)
+    if not config.dry_run and (config.out / SETTINGS).exists():
+        claim(config.out, begun, free=FREE)
+        if done := _finished(config.out):
+            on_plan(done.plan)
+            return done
+    card, lines = _make(config, begun, teaching, on_progress)
+    on_plan(card.plan)
+    _refuse_poor(config, card)
+    if not config.dry_run:
+        claim(config.out, begun, free=FREE)
+        write_atomic(config.out / EXAMPLES, "".join(lines))
+        write_atomic(config.out / CARD, card.model_dump_json(indent=1) + "\n")
     return card
 
 
-class _Tally:
-    def __init__(self) -> None:
-        self.examples: dict[Kind, int] = dict.fromkeys(KINDS, 0)
-        self.lengths: dict[Kind, dict[str, int]] = {kind: {} for kind in KINDS}
-        self.tokens = self.learned = self.too_long = 0
+def _teaching(config: DatasetConfig) -> Teaching:
+    from steper_agent.models.loading import open_vocabulary
 
-    def add(self, examples: Sequence[Example], too_long: int) -> None:
-        self.too_long += too_long
-        for example in examples:
-            edge = str(next((edge for edge in BUCKETS if len(example.ids) <= edge), "more"))
-            self.examples[example.kind] += 1
-            self.lengths[example.kind][edge] = self.lengths[example.kind].get(edge, 0) + 1
-            self.tokens += len(example.ids)
-            self.learned += sum(example.learn)
+    if config.view == "vanilla" and "aggregation" not in config.kinds:
+        raise ConfigError("the vanilla view has no step of these kinds, only aggregation", where="kinds", fix="--view stepwise")
+    vocabulary = open_vocabulary(config.base)
+    check_template(vocabulary.tokenizer, config.base)
+    return Teaching(vocabulary.tokenizer, config.view, config.target, window_for(config.max_length, vocabulary.window, config.base), config.kinds)
 
 
-def _why_not(trajectory: Trajectory, all_answers: bool) -> str | None:
-    """Why this trajectory teaches nothing good; None if it does."""
-    from training.metrics import best, em
+def _begun(config: DatasetConfig) -> Begun:
+    from steper_agent.students.fingerprint import base_fingerprint
 
-    if trajectory.stop != "answered":
-        return f"stopped by {trajectory.stop}"
-    if not all(step.rationale for step in trajectory.steps):
-        return "empty rationale"
-    if not trajectory.steps and trajectory.strategy != "direct":
-        return "no search"
-    if uses_other_tools(trajectory):
-        return "used a tool other than search"
-    if all_answers:
+    fingerprint = base_fingerprint(config.base)
+    for path in config.journal:
+        if not path.is_file():
+            raise JournalError("there is no journal here", where=path, fix="run: python -m training.collect --out FOLDER")
+    for path in config.held_out:
+        if not path.is_file():
+            raise DataError("no such file of questions", where=path, fix="check --held-out")
+    journals, held_out = [digest_file(path) for path in config.journal], [digest_file(path) for path in config.held_out]
+    twice = next((path for path, content in zip(config.journal, journals, strict=True) if journals.count(content) > 1), None)
+    if twice:
+        raise ConfigError("the same journal is given twice", where=twice, fix="give each once: twice would weigh it double")
+    return Begun(**config.model_dump(), fingerprint=fingerprint, journal_contents=digest([journals, held_out]))
+
+
+def _finished(folder: Path) -> DatasetCard | None:
+    """The card of a whole data set; one that was cut short or damaged is made again."""
+    try:
+        card = read_card(folder)
+    except DataError:
         return None
-    if not trajectory.question.answers:
-        return "no answer to compare with"
-    return None if best(em, trajectory.answer, trajectory.question.answers) == 1 else "wrong answer"
+    path = folder / EXAMPLES
+    return card if path.is_file() and digest_file(path) == card.digest else None
+
+
+def _make(config: DatasetConfig, begun: Begun, teaching: Teaching, on_progress: OnProgress | None) -> tuple[DatasetCard, list[str]]:
+    """The card, and a line for every trajectory that is kept."""
+    journals = {path: trajectories(path) for path in config.journal}
+    read = [(path, trajectory) for path, told in journals.items() for trajectory in told]
+    recipes = recipes_of(journals, mixed=config.allow_mixed_recipes)
+    held_out = HeldOut.of(question for path in config.held_out for question in read_questions(path))
+    filters = filters_for(held_out, correct=not config.all_answers, supported=config.supported, contributing=config.contributing,
+                          dedupe=config.dedupe)
+    whole, parts = Tally(config.kinds), {path: Tally(config.kinds) for path in journals}
+    lines, near = list[str](), list[str]()
+    for done, (path, trajectory) in enumerate(read, start=1):
+        reason = first_reason(trajectory, filters.values())
+        fits = [] if reason else (fits_of_labels if trajectory.labels else fits_of)(trajectory, len(lines), teaching)
+        examples = [example if trajectory.labels else with_likely(example, trajectory.likely.get(example.step))
+                    for example in (fit.example for fit in fits) if example]
+        reason = reason or ("" if examples else TOO_LONG if fits else OTHER_KINDS)
+        for tally in (whole, parts[path]):
+            tally.add(reason, fits)
+        if not reason:
+            lines.append(_line(len(lines), trajectory, examples))
+            near += held_out.near(trajectory.question)
+        if on_progress:
+            on_progress(done, len(read))
+    card = DatasetCard(
+        view=config.view, kinds=config.kinds, target=config.target, base=begun.fingerprint, max_length=teaching.max_length,
+        filters=tuple(filters), held_out={str(path): digest_file(path) for path in config.held_out}, recipes=recipes,
+        journals=tuple(_part(path, told, parts[path]) for path, told in journals.items()), allow_mixed_recipes=config.allow_mixed_recipes,
+        trajectories=dict(whole.trajectories), examples=whole.examples, examples_trimmed=sum(cut.trimmed for cut in whole.cuts.values()),
+        examples_too_long=sum(sum(cut.dropped.values()) for cut in whole.cuts.values()), cuts=whole.cuts, lengths=whole.lengths,
+        tokens=whole.tokens, learned_tokens=whole.learned, plan=whole.told(teaching.max_length), warnings=near_told(near),
+        digest=hashlib.sha256("".join(lines).encode()).hexdigest(),
+    )  # fmt: skip
+    return card, lines
+
+
+def _part(path: Path, told: Sequence[Trajectory], tally: Tally) -> JournalPart:
+    return JournalPart(path=path, digest=digest_file(path), recipes=tuple(sorted({one.recipe for one in told})),
+                       models=tuple(sorted({one.model for one in told})), trajectories=dict(tally.trajectories), examples=tally.examples,
+                       rounds=dict(Counter(max((label.round for label in one.labels), default=0) for one in told)))
 
 
 def _line(row: int, trajectory: Trajectory, examples: Sequence[Example]) -> str:
     """Examples are written by pydantic, for json takes five times as long over millions of ids."""
-    told = ",".join(example.model_dump_json() for example in examples)
+    told = ",".join(example.model_dump_json(exclude_none=True) for example in examples)
     return f'{{"trajectory":{row},"question_id":{json.dumps(trajectory.question.id)},"examples":[{told}]}}\n'
 
 
-def _refuse_poor(config: DatasetConfig, counts: Counter[str], tally: _Tally) -> None:
+def _refuse_poor(config: DatasetConfig, card: DatasetCard) -> None:
     where = ", ".join(str(path) for path in config.journal)
-    made = sum(tally.examples.values())
-    if tally.too_long > config.max_dropped * (made + tally.too_long):
-        raise DataError(f"{tally.too_long} of {made + tally.too_long} examples exceed {config.max_length} tokens",
+    made = sum(card.examples.values())
+    if card.examples_too_long > config.max_dropped * (made + card.examples_too_long):
+        raise DataError(f"{card.examples_too_long} of {made + card.examples_too_long} examples exceed {card.max_length} tokens",
                         where=where, fix="raise --max-length, collect with a smaller k, or allow it with --max-dropped")
     if not made:
-        raise DataError(f"no trajectory is usable: {dict(counts)}", where=where,
-                        fix="collect more, or keep wrong answers too with --all-answers")
+        raise DataError(f"no trajectory is usable: {card.trajectories}", where=where,
+                        fix="collect more, leave out a filter, or keep wrong answers too with --all-answers")
 
 
 def read_card(folder: Path) -> DatasetCard:
@@ -192,20 +301,34 @@ def load_dataset(folder: Path) -> Dataset:
     """Checked against the card.
 
     Raises:
-        DataError: the folder is no data set, or its examples are not those the card describes.
+        DataError: the folder is no data set, its examples are not those the card describes, or one of them has nothing to learn.
     """
     card, path = read_card(folder), folder / EXAMPLES
     if not path.is_file() or digest_file(path) != card.digest:
         raise DataError("the examples are not those the card describes", where=path, fix="make the data set again")
     data = Dataset([], [])
     with path.open(encoding="utf-8") as file:
-        for line in file:
-            told = json.loads(line)
-            data.question_ids.append(told["question_id"])
-            # The digest vouches for what was written, and validating millions of ids one by one takes minutes.
-            data.trajectories.append([Example.model_construct(**{**one, "ids": tuple(one["ids"]), "learn": tuple(one["learn"])})
-                                      for one in told["examples"]])
+        for number, line in enumerate(file, start=1):
+            try:
+                told = json.loads(line)
+                data.question_ids.append(told["question_id"])
+                data.trajectories.append([_example(one, f"{path}:{number}") for one in told["examples"]])
+            except (ValueError, KeyError, TypeError) as bad:
+                raise DataError(f"not a trajectory's examples: {bad!r}", where=f"{path}:{number}", fix="make the data set again") from bad
     return data
+
+
+def _example(one: dict[str, Any], where: str) -> Example:
+    """The digest vouches for what was written, and validating millions of ids one by one takes minutes. What a hand-made data
+    set may get wrong without anybody seeing it later is looked at."""
+    if len(one["ids"]) != len(one["learn"]):
+        raise DataError(f"step {one['step']} has {len(one['ids'])} ids and a mask of {len(one['learn'])}", where=where, fix="give one 0 or 1 an id")
+    # Nothing stands before the first token, so nothing can be asked to say it.
+    if 1 not in one["learn"][1:] and not one.get("likely"):
+        raise DataError(f"step {one['step']} has nothing to learn: no token is marked in `learn`", where=where,
+                        fix="mark the target's tokens with 1, or leave the example out")
+    likely = Likely.model_validate(one["likely"]) if one.get("likely") else None
+    return Example.model_construct(**{**one, "ids": tuple(one["ids"]), "learn": tuple(one["learn"]), "likely": likely})
 
 
 if __name__ == "__main__":

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from graphs.asking import prompt_of
+from graphs.evidence import evidence_of
 from graphs.strategies import strategy_named
 from graphs.strategies.strategy import SEARCH, Chain, calls_of
 from graphs.strategies.tool_calling import SEARCH_TOOL
+from steper_agent.chat.codec import Codec
+from steper_agent.chat.script import as_written, place
+from steper_agent.chat.turns import MARKUP, Part, Turn
+from steper_agent.errors import ConfigError
 from steper_agent.prompts import segments
-from steper_agent.records import Call, Example, Kind, Step, Trajectory
+from steper_agent.records import KINDS, Call, Example, Kind, Step, Trajectory
 
 View = Literal["stepwise", "vanilla"]
 """One example a step, or the last step's only."""
 
 Target = Literal["cumulative", "incremental"]
 """Which turns carry loss at step s: all up to s (the paper's), or turn s alone."""
+
+TARGET_TOO_LONG = "target alone is too long"
+PROMPT_TOO_LONG = "too long without spare passages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,22 @@ class Teaching:
     target: Target
     max_length: int
     """Tokens of the longest example."""
+    kinds: tuple[Kind, ...] = KINDS
+    """The view's examples of other kinds are left out."""
+
+
+class Fit(NamedTuple):
+    """What became of one step that the view wants."""
+
+    kind: Kind
+    tokens: int
+    """Of the whole example, before any passage was left out."""
+    example: Example | None
+    """None where nothing that may be left out makes it fit."""
+    trimmed: int = 0
+    """Passages left out."""
+    reason: str = ""
+    """Why there is no example."""
 
 
 def kind_of(step: int, steps: int) -> Kind:
@@ -41,12 +65,21 @@ def kind_of(step: int, steps: int) -> Kind:
 
 def examples_of(trajectory: Trajectory, row: int, teaching: Teaching) -> tuple[list[Example], int]:
     """The view's examples of one trajectory, and how many more were left out because no cut made them fit."""
+    fits = fits_of(trajectory, row, teaching)
+    kept = [fit.example for fit in fits if fit.example is not None]
+    return kept, len(fits) - len(kept)
+
+
+def fits_of(trajectory: Trajectory, row: int, teaching: Teaching) -> list[Fit]:
+    """Every step that the view and its kinds want, in order, made to fit `max_length`.
+
+    A long example loses passages, the oldest that nothing needs first. Gold passages stay, or, where nobody knows them, those
+    that a rationale rests on; so does every token of the target. What is then still too long makes no example.
+    """
     steps = len(trajectory.steps)
     first = 0 if strategy_named(trajectory.strategy).OPENS or not steps else 1
     wanted = range(first if teaching.view == "stepwise" else steps, steps + 1)
-    made = [_example(trajectory, row, step, teaching) for step in wanted]
-    kept = [example for example in made if example is not None]
-    return kept, len(made) - len(kept)
+    return [fit_at(trajectory, row, step, teaching) for step in wanted if kind_of(step, steps) in teaching.kinds]
 
 
 def uses_other_tools(trajectory: Trajectory) -> bool:
@@ -60,14 +93,37 @@ def chain_at(trajectory: Trajectory, step: int, steps: Sequence[Step]) -> Chain:
     return Chain(trajectory.question.text, trajectory.opening, tuple(steps[:step]), asks, trajectory.answer)
 
 
-def _example(trajectory: Trajectory, row: int, step: int, teaching: Teaching) -> Example | None:
-    steps, gold = list(trajectory.steps[:step]), set(trajectory.question.supporting_ids)
-    while True:
-        example = _encoded(trajectory, row, step, steps, teaching)
-        if len(example.ids) <= teaching.max_length:
-            return example
-        if not _drop_oldest_spare(steps, gold):
-            return None
+def check_template(tokenizer: Any, where: object) -> None:
+    """What ends the assistant's turn in the chat template must be one token: a student that has to spell its end out in
+    pieces was never taught to stop, and no engine would know that it did.
+
+    Raises:
+        ConfigError: the tokenizer makes several ids of it, or none that it knows.
+    """
+    turns = [Turn({"role": role}, [Part("x")]) for role in ("user", "assistant")]
+    after = as_written(tokenizer, turns, None, ask=False).rpartition(place(1))[2]
+    found = MARKUP.match(after.lstrip())
+    if found is None:
+        return
+    ids = Codec.of(tokenizer).markup(found[0])
+    if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+        known = "does not know" if len(ids) == 1 else f"splits into {len(ids)} ids"
+        raise ConfigError(f"the chat template ends a turn with {found[0]}, which this tokenizer {known}", where=where,
+                          fix="take the tokenizer that belongs to this template, or save the base with a template of its own tokens")
+
+
+def fit_at(trajectory: Trajectory, row: int, step: int, teaching: Teaching) -> Fit:
+    steps = list(trajectory.steps[:step])
+    example = _encoded(trajectory, row, step, steps, teaching)
+    kind, tokens, trimmed = example.kind, len(example.ids), 0
+    needed = _needed(trajectory) if tokens > teaching.max_length else set()
+    while len(example.ids) > teaching.max_length:
+        if sum(example.learn) >= teaching.max_length:
+            return Fit(kind, tokens, None, reason=TARGET_TOO_LONG)
+        if not _drop_oldest_spare(steps, needed):
+            return Fit(kind, tokens, None, reason=PROMPT_TOO_LONG)
+        example, trimmed = _encoded(trajectory, row, step, steps, teaching), trimmed + 1
+    return Fit(kind, tokens, example, trimmed)
 
 
 def _encoded(trajectory: Trajectory, row: int, step: int, steps: Sequence[Step], teaching: Teaching) -> Example:
@@ -88,10 +144,18 @@ def _encoded(trajectory: Trajectory, row: int, step: int, steps: Sequence[Step],
     return Example(trajectory=row, kind=kind_of(step, len(trajectory.steps)), step=step, ids=tuple(ids), learn=tuple(learn), turn=turn)
 
 
-def _drop_oldest_spare(steps: list[Step], gold: set[str]) -> bool:
+def _needed(trajectory: Trajectory) -> set[str]:
+    """Ids of the passages that an example never loses."""
+    if trajectory.question.supporting_ids:
+        return set(trajectory.question.supporting_ids)
+    told, _ = evidence_of(chain_at(trajectory, len(trajectory.steps), trajectory.steps))
+    return {passage["id"] for step in told for passage in step["passages"]}
+
+
+def _drop_oldest_spare(steps: list[Step], needed: set[str]) -> bool:
     """Leave out the oldest passage that supports nothing; False if there is none."""
     for number, step in enumerate(steps):
-        spare = next((hit for hit in step.hits if hit.passage.id not in gold), None)
+        spare = next((hit for hit in step.hits if hit.passage.id not in needed), None)
         if spare is not None:
             steps[number] = step.model_copy(update={"hits": tuple(hit for hit in step.hits if hit is not spare)})
             return True

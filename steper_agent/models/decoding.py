@@ -32,6 +32,9 @@ class Request:
     """JSON schema that the text must follow, where the source can hold a model to one."""
     whole: bool = False
     """Nobody reads along, so the text may come in one piece."""
+    scored: int = 0
+    """If not 0, nothing is written: so many tokens at the prompt's end are what `logprobs` is told of. At least one token must
+    stand before them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class Done:
     """All tokens generated: those that hold the stop string, and the end token, included."""
     finish_reason: Literal["stop", "length"]
     chances: tuple[TokenChance, ...] = ()
-    """One a token generated, where the request asked for them."""
+    """One a token generated, or scored, where the request asked for them."""
     cached: int | None = None
     """Prompt tokens the source had computed before; None where it keeps no count."""
 
@@ -78,6 +81,8 @@ def fitted(request: Request, vocabulary: Vocabulary, where: object) -> Request:
     if not prompt or request.max_tokens < 1:
         raise ModelError(f"{prompt} prompt tokens and max_tokens={request.max_tokens}: nothing to do", where=where,
                          fix="give a prompt, and max_tokens of at least 1")  # fmt: skip
+    if not 0 <= request.scored < prompt:
+        raise ModelError(f"{request.scored} of {prompt} tokens are to be scored", where=where, fix="give a prompt before them")
     if request.temperature < 0 or not 0 < request.top_p <= 1:
         raise ModelError(f"temperature={request.temperature}, top_p={request.top_p}", where=where,
                          fix="temperature is at least 0; top_p is above 0 and at most 1")  # fmt: skip
@@ -226,10 +231,13 @@ class Chances:
         """Of the token just chosen in this row."""
         if row not in self._wanted:
             return None
-        logs = self._logs[row]
-        likeliest = logs.topk(min(self._wanted[row], len(logs)))
-        return TokenChance(token, float(logs[token]),
-                           tuple(zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)))  # fmt: skip
+        return chance_of(self._logs[row], token, self._wanted[row])
+
+
+def chance_of(logs: Any, token: int, top: int) -> TokenChance:
+    """Of one place: `logs` is a tensor of every token's log-probability there."""
+    likeliest = logs.topk(min(top, len(logs)))
+    return TokenChance(token, float(logs[token]), tuple(zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)))
 
 
 class Follow:

@@ -27,6 +27,7 @@ from steper_agent.models.decoding import (
     Request,
     Row,
     Ticket,
+    chance_of,
     fitted,
     refuse_nan,
 )
@@ -199,6 +200,9 @@ class Engine:
             return
         try:
             with self._adapters.using(rows[0].ticket.request.adapter):
+                if rows[0].ticket.request.scored:
+                    self._score(rows[0].ticket)
+                    return
                 self._run(rows)
             error: StepERError = self._gone()
         except StepERError as known:
@@ -209,6 +213,18 @@ class Engine:
             error.__cause__ = fault
         for row in rows:
             row.fail(error)
+
+    def _score(self, ticket: Ticket) -> None:
+        import torch
+
+        request = ticket.request
+        ids = torch.tensor([request.prompt], device=self._model.device)
+        with torch.inference_mode():
+            logits = self._model(input_ids=ids, use_cache=False, logits_to_keep=request.scored + 1).logits[0, :-1]
+            logs = refuse_nan(ids, logits).float().log_softmax(dim=-1)
+        said = request.prompt[-request.scored :]
+        chances = tuple(chance_of(at, token, request.logprobs or 0) for at, token in zip(logs, said, strict=True))
+        ticket.tell(Done((), "length", chances))
 
     def _run(self, rows: list[Row]) -> None:
         import torch
@@ -242,14 +258,15 @@ class Engine:
 def choose_batch(head: Ticket, waiting: Sequence[Ticket], max_batch: int, max_tokens: int) -> list[Ticket]:
     """The head of the queue and those that may run with it: greedy, same adapter, a prompt of like length.
 
-    A sampled request runs alone: floating point sums depend on the batch, and equal seeds must give equal text.
+    A sampled request runs alone: floating point sums depend on the batch, and equal seeds must give equal text. So does one
+    that is scored, for it writes nothing.
     """
-    if head.request.temperature > 0:
+    if head.request.temperature > 0 or head.request.scored:
         return [head]
     length = len(head.request.prompt)
     near = [
         ticket for ticket in waiting
-        if ticket.request.temperature == 0 and ticket.request.adapter == head.request.adapter
+        if ticket.request.temperature == 0 and not ticket.request.scored and ticket.request.adapter == head.request.adapter
         and length <= 2 * len(ticket.request.prompt) + 64 and len(ticket.request.prompt) <= 2 * length + 64
     ]  # fmt: skip
     batch = [head]

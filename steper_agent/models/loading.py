@@ -72,6 +72,21 @@ def open_vocabulary(path: str | Path) -> Vocabulary:
     return Vocabulary(tokenizer, config.vocab_size, all_ends, pad, getattr(config, "max_position_embeddings", None))
 
 
+def same_vocabulary(one: Any, other: Any) -> str:
+    """Why the token ids of two tokenizers do not mean the same; empty if they do.
+
+    Sizes of embeddings say nothing: families pad them differently (151,936 and 152,064 rows for one vocabulary). An id that only
+    one of them knows is no difference where it is of a token added to the vocabulary, as chat markup is.
+    """
+    ours, theirs = ({id: token for token, id in tokenizer.get_vocab().items()} for tokenizer in (one, other))
+    added = {*one.get_added_vocab().values(), *other.get_added_vocab().values()}
+    for id in sorted(ours.keys() | theirs.keys()):
+        mine, yours = ours.get(id), theirs.get(id)
+        if mine != yours and (id not in added or None not in (mine, yours)):
+            return f"token {id} is {mine!r} in one and {yours!r} in the other"
+    return ""
+
+
 def open_base(path: str | Path, *, dtype: Any = None, device: Any = None) -> Loaded:
     """Load for inference. Default: bfloat16 on the GPU where there is one, else float32 on the CPU."""
     vocabulary = open_vocabulary(path)

@@ -18,7 +18,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import PrivateAttr
 
 from steper_agent.errors import ModelError
-from steper_agent.models.decoding import Done, Piece, Request
+from steper_agent.models.decoding import Done, Piece, Request, TokenChance
 from steper_agent.models.replies import Reply, fresh_ids
 from steper_agent.prompts import render
 
@@ -56,6 +56,8 @@ class TokenChatModel(BaseChatModel):
     seed: int = 0
     """Equal seeds give equal text; for several samples of one prompt give several seeds."""
     stop: list[str] | None = None
+    top_logprobs: int | None = None
+    """Replies tell how likely their tokens were, and so many of the likeliest in the place of each; None tells nothing."""
 
     _adapter_name: str | None = PrivateAttr(default=None)
     _version: str = PrivateAttr(default="")
@@ -76,11 +78,23 @@ class TokenChatModel(BaseChatModel):
 
     def settings(self) -> dict[str, Any]:
         """How it decodes, for another model to do the same."""
-        return {name: getattr(self, name) for name in ("temperature", "top_p", "max_tokens", "seed", "stop")}
+        return {name: getattr(self, name) for name in ("temperature", "top_p", "max_tokens", "seed", "stop", "top_logprobs")}
 
     def greedy(self, prompt: Sequence[int], max_tokens: int) -> Done:
         """What the model itself, its student included, writes behind these ids, whatever its settings."""
         return greedy(self.source, prompt, max_tokens, self._adapter_name)
+
+    async def ascore(self, prompt: Sequence[int], said: Sequence[int], top: int) -> tuple[TokenChance, ...]:
+        """How likely the model, its student included, holds these tokens behind that prompt, whoever wrote them, and the `top`
+        likeliest in the place of each.
+
+        Raises:
+            ModelError: both together do not fit into its window, or hold a token that it has not.
+        """
+        request = Request((*prompt, *said), self._adapter_name, max_tokens=1, logprobs=top, scored=len(said), whole=True)
+        *_, done = [event async for event in self.source.astream(request)]
+        assert isinstance(done, Done)
+        return done.chances
 
     def bind_tools(
         self, tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool], *, tool_choice: Any = None,
@@ -126,7 +140,7 @@ class TokenChatModel(BaseChatModel):
             temperature=options.get("temperature", self.temperature),
             top_p=options.get("top_p", self.top_p),
             seed=options.get("seed", self.seed),
-            logprobs=options.get("top_logprobs", 0) if options.get("logprobs") else None,
+            logprobs=options.get("top_logprobs", 0) if options.get("logprobs") else self.top_logprobs,
             schema=_schema_of(options.get("response_format")),
         )
 

@@ -26,6 +26,7 @@ class Answer:
         self._told: list[Event] = []
         self._row = Row(Ticket(self._request, self._told.append), vocabulary.tokenizer, vocabulary.ends)
         self._done: Done | None = None
+        self._scores: tuple[TokenChance, ...] = ()
         self.prompt_ids: tuple[int, ...] = ()
         """What the server says it was sent."""
 
@@ -58,9 +59,12 @@ class Answer:
             "temperature": asked.temperature, "top_p": asked.top_p, "seed": asked.seed, "stop": list(asked.stop),
             "stop_token_ids": sorted(self._ends), "return_token_ids": True, "skip_special_tokens": False, "add_special_tokens": False,
         }  # fmt: skip
-        if not asked.whole or asked.max_tokens > WHOLE:
+        if not asked.scored and (not asked.whole or asked.max_tokens > WHOLE):
             body |= {"stream": True, "stream_options": {"include_usage": True}}
-        if asked.logprobs is not None:
+        if asked.scored:
+            # A server writes a token at the least; nobody asks what it is.
+            body["prompt_logprobs"] = asked.logprobs
+        elif asked.logprobs is not None:
             body |= {"logprobs": asked.logprobs, "return_tokens_as_token_ids": True}
         if asked.schema:
             body["structured_outputs"] = {"json": json.loads(asked.schema)}
@@ -74,8 +78,10 @@ class Answer:
             self._row.cached = cached if self._row.cached is None else self._row.cached
         for choice in chunk.get("choices", ()):
             self.prompt_ids = self.prompt_ids or tuple(choice.get("prompt_token_ids") or ())
+            if self._request.scored:
+                self._scores = _scores(choice, self._request)
             ids = choice.get("token_ids") or []
-            for token, chance in zip(ids, _chances(choice, len(ids)), strict=True):
+            for token, chance in zip(ids, _chances(choice, len(ids), self._request.logprobs), strict=True):
                 self._row.take(token, chance)
             if choice.get("finish_reason"):
                 self._row.finish("length" if choice["finish_reason"] == "length" else "stop")
@@ -87,18 +93,33 @@ class Answer:
     def done(self) -> Done:
         """How it ended; what the last chunk told of the cache included."""
         assert self._done is not None
+        if self._request.scored:
+            return Done((), "length", self._scores, self._row.cached)
         return Done(self._done.output_ids, self._done.finish_reason, self._done.chances, self._row.cached)
 
 
-def _chances(choice: Mapping[str, Any], count: int) -> list[TokenChance | None]:
+def _chances(choice: Mapping[str, Any], count: int, top: int | None) -> list[TokenChance | None]:
     told = choice.get("logprobs")
     if not told:
         return [None] * count
     return [
-        TokenChance(_id(token), logprob, tuple(sorted(((_id(name), value) for name, value in (top or {}).items()),
-                                                      key=lambda one: -one[1])))
-        for token, logprob, top in zip(told["tokens"], told["token_logprobs"], told["top_logprobs"], strict=True)
-    ]  # fmt: skip
+        TokenChance(_id(token), logprob, _likeliest({_id(name): value for name, value in (likely or {}).items()}, top))
+        for token, logprob, likely in zip(told["tokens"], told["token_logprobs"], told["top_logprobs"], strict=True)
+    ]
+
+
+def _scores(choice: Mapping[str, Any], asked: Request) -> tuple[TokenChance, ...]:
+    told = (choice.get("prompt_logprobs") or ())[-asked.scored :]
+    places = [{int(token): float(at["logprob"]) for token, at in place.items()} for place in told]
+    return tuple(
+        TokenChance(token, place[token], _likeliest(place, asked.logprobs))
+        for token, place in zip(asked.prompt[-asked.scored :], places, strict=True)
+    )
+
+
+def _likeliest(place: Mapping[int, float], top: int | None) -> tuple[tuple[int, float], ...]:
+    """A server tells the token that stands there even if it is none of the likeliest."""
+    return tuple(sorted(place.items(), key=lambda one: -one[1])[:top])
 
 
 def _id(token: str) -> int:

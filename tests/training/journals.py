@@ -23,7 +23,9 @@ def passages(number: int, step: int, count: int) -> list[Passage]:
             for i in range(count)]
 
 
-def add_run(journal: Journal, number: int, *, steps: int, stop: Stop = "answered", right: bool = True, k: int = 2) -> None:
+def add_run(
+    journal: Journal, number: int, *, steps: int, stop: Stop = "answered", right: bool = True, k: int = 2, recipe: str = "recipe"
+) -> None:  # fmt: skip
     """One finished run of `steps` steps with `k` new passages each."""
     asked = question(number, steps=steps)
     answer = asked.answers[0] if right else "something else"
@@ -39,12 +41,12 @@ def add_run(journal: Journal, number: int, *, steps: int, stop: Stop = "answered
             }))  # fmt: skip
         query = line
     journal.append(Finished(run=asked.id, question=asked, strategy="ircot", answer=answer, stop=stop, model="teacher",
-                            recipe="recipe", seconds=0.0))
+                            recipe=recipe, seconds=0.0))
 
 
-def make_journal(path: Path, *, count: int = 8) -> Path:
-    """`count` right trajectories of one to four steps."""
+def make_journal(path: Path, *, count: int = 8, first: int = 0, recipe: str = "recipe") -> Path:
+    """`count` right trajectories of one to four steps, numbered from `first`."""
     with Journal(path) as journal:
-        for number in range(count):
-            add_run(journal, number, steps=1 + number % 4)
+        for number in range(first, first + count):
+            add_run(journal, number, steps=1 + number % 4, recipe=recipe)
     return path

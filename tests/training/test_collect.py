@@ -11,15 +11,19 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from langchain_core.messages import AIMessage, BaseMessage
 from pydantic import BaseModel
+from transformers import AutoModelForCausalLM
 
 from steper_agent.errors import ConfigError, DataError
 from steper_agent.journal import read, trajectories
 from steper_agent.records import Finished, NodeRecord, Trajectory
 from steper_agent.retrieval import build_index
+from tests.tiny import tiny_base
 from training.collect import CollectConfig, collect, main
 from training.microworld.questions import make_questions
 from training.microworld.world import make_world
@@ -207,6 +211,167 @@ def test_a_journal_cut_anywhere_is_completed_to_the_same_trajectories(bench: Pat
         collect(config(bench, out))
         assert collected(out) == collected(calm)
         assert len(list(read(out / "journal.jsonl"))) == len(list(read(calm / "journal.jsonl")))
+
+
+@pytest.fixture(scope="module")
+def in_the_loop(bench: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a student that says two lines, whatever it reads, beside a teacher that reads."""
+    out = tmp_path_factory.mktemp("loop")
+    collect(config(bench, out, **loop(bench)))
+    return out
+
+
+def loop(bench: Path, **settings: object) -> dict[str, object]:
+    return {"student": f"replay:{bench / 'chains.jsonl'}", "round": 2, "limit": 6, **settings}
+
+
+def labels(out: Path) -> list[NodeRecord]:
+    return [line for line in read(out / "journal.jsonl") if isinstance(line, NodeRecord) and line.of]
+
+
+def test_a_student_walks_and_the_teacher_labels_every_state(bench: Path, in_the_loop: Path) -> None:
+    made = collected(in_the_loop)
+    assert len(made) == 6
+    for one in made:
+        assert [step.rationale for step in one.steps][0] == "The first line."
+        assert one.model == "replay"
+        assert [(label.of, label.step) for label in one.labels] == [("reason", step + 1) for step in range(len(one.steps))]
+        assert {(label.model, label.round, label.taken) for label in one.labels} == {("symbolic-teacher", 2, False)}
+    recipe = json.loads((in_the_loop / "report.json").read_text())["recipe"]
+    assert {"teacher": "symbolic", **loop(bench), "mix": 0.0, "labels": "turns"}.items() - {("limit", 6)} <= recipe.items()
+
+
+def test_a_run_that_is_wholly_mixed_in_is_the_teachers_own(bench: Path, calm: Path, tmp_path: Path) -> None:
+    collect(config(bench, tmp_path, **loop(bench, mix=1.0)))
+    plain = {one.question.id: one for one in collected(calm)}
+    for one in collected(tmp_path):
+        assert (one.steps, one.answer, one.stop) == (plain[one.question.id].steps, plain[one.question.id].answer, plain[one.question.id].stop)
+        assert [label.rationale for label in one.labels if label.of == "reason"] == [step.rationale for step in one.steps]
+
+
+def test_a_student_equal_to_its_teacher_is_labelled_with_its_own_lines(bench: Path, calm: Path, tmp_path: Path) -> None:
+    collect(config(bench, tmp_path, student="symbolic", limit=6))
+    plain = {one.question.id: one for one in collected(calm)}
+    for one in collected(tmp_path):
+        assert one.steps == plain[one.question.id].steps
+        assert [label.rationale for label in one.labels if label.of == "reason"] == [step.rationale for step in one.steps]
+
+
+def test_a_labelled_journal_cut_anywhere_is_completed_and_asks_for_no_label_again(
+    bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import training.microworld.teacher as teacher
+
+    asked: list[int] = []
+    said = teacher.reply
+
+    def counted(messages: list[BaseMessage], leads: Sequence[str]) -> AIMessage:
+        asked.append(1)
+        return said(messages, leads)
+
+    monkeypatch.setattr(teacher, "reply", counted)
+    collect(config(bench, tmp_path / "whole", **loop(bench, mix=0.4)))
+    whole, all_asked = (tmp_path / "whole" / "journal.jsonl").read_bytes(), len(asked)
+    assert all_asked == len(labels(tmp_path / "whole"))
+    for part in sorted(random.Random(5).sample(range(len(whole)), 5)):
+        out = tmp_path / str(part)
+        out.mkdir()
+        (out / "journal.jsonl").write_bytes(whole[:part])
+        there = len(labels(out))
+        asked.clear()
+        collect(config(bench, out, **loop(bench, mix=0.4)))
+        assert len(asked) == all_asked - there
+        assert collected(out) == collected(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"logprobs": 5}, "symbolic"),
+        ({"logprobs": 5, "teacher": "openai:gpt-4o"}, "openai:gpt-4o"),
+        ({"logprobs": 5, "questions": None, "replay": "chains.jsonl"}, "chains.jsonl"),
+        ({"mix": 0.5}, "--student"),
+        ({"score": True}, "--student"),
+        ({"score": True, "student": "local:x", "teacher": "local:y"}, "--logprobs"),
+        ({"score": True, "student": "local:x", "teacher": "local:y", "logprobs": 5, "mix": 0.5}, "mixed"),
+        ({"score": True, "student": "symbolic", "teacher": "local:y", "logprobs": 5}, "symbolic"),
+        ({"student": "symbolic", "questions": None, "replay": "chains.jsonl"}, "replay"),
+        ({"student": "symbolic", "engine": "ray"}, "--engine"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_before_anything_is_opened(
+    bench: Path, tmp_path: Path, settings: dict[str, object], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        collect(config(bench, tmp_path / "out", **settings))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Two random models of one vocabulary."""
+    torch.set_num_threads(1)
+    first, second = (tiny_base(tmp_path_factory.mktemp(f"base{seed}"), seed, window=4096) for seed in (0, 1))
+    return f"local:{first}", f"local:{second}"
+
+
+def test_a_teacher_tells_how_likely_its_own_tokens_were(bench: Path, tmp_path: Path, bases: tuple[str, str]) -> None:
+    collect(config(bench, tmp_path, teacher=bases[0], logprobs=4, limit=1, max_tokens=6, steps=2))
+    nodes = [line for line in read(tmp_path / "journal.jsonl") if isinstance(line, NodeRecord) and line.output_ids]
+    assert nodes
+    for node in nodes:
+        agrees(node, bases[0])
+    (one,) = collected(tmp_path)
+    assert one.likely == {node.step: node.likely for node in nodes if node.node == "reason"}
+
+
+def test_a_teacher_scores_the_students_own_tokens(bench: Path, tmp_path: Path, bases: tuple[str, str]) -> None:
+    student, teacher = bases
+    collect(config(bench, tmp_path, student=student, teacher=teacher, logprobs=4, score=True, limit=1, max_tokens=6, steps=2))
+    said = {(line.node, line.step): line for line in read(tmp_path / "journal.jsonl") if isinstance(line, NodeRecord) and line.output_ids}
+    scores = labels(tmp_path)
+    assert len(scores) == sum(key[0] in ("reason", "answer") for key in said)
+    for score in scores:
+        own = said[str(score.of), score.step]
+        assert (score.node, score.prompt_ids, score.output_ids, score.output) == ("score", own.prompt_ids, own.output_ids, own.output)
+        assert score.model != own.model
+        agrees(score, teacher)
+    (one,) = collected(tmp_path)
+    assert all(label.scored for label in one.labels)
+    assert json.loads((tmp_path / "report.json").read_text())["recipe"]["labels"] == "scores"
+
+
+def agrees(node: NodeRecord, spec: str) -> None:
+    """With a forward pass of the model by itself."""
+    plain: Any = AutoModelForCausalLM.from_pretrained(spec.removeprefix("local:"), dtype=torch.float32)
+    with torch.no_grad():
+        logits = plain(torch.tensor([[*node.prompt_ids, *node.output_ids]])).logits[0, len(node.prompt_ids) - 1 : -1]
+    logs = logits.log_softmax(-1)
+    told = node.likely
+    assert told is not None
+    assert (told.tokens, told.model) == (node.output_ids, node.model)
+    assert torch.allclose(torch.tensor(told.logprobs), logs.gather(1, torch.tensor(told.tokens)[:, None])[:, 0], atol=2e-3)
+    assert torch.allclose(torch.tensor(told.top_logprobs), logs.topk(4).values, atol=2e-3)
+    assert torch.equal(torch.tensor(told.top_ids), logs.topk(4).indices)
+
+
+def test_models_of_two_vocabularies_are_refused_for_scores(bench: Path, tmp_path: Path, bases: tuple[str, str]) -> None:
+    folder = tiny_base(tmp_path / "other")
+    told = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = told["model"]["vocab"]
+    one, other = sorted(vocabulary, key=vocabulary.get)[10:12]
+    vocabulary[one], vocabulary[other] = vocabulary[other], vocabulary[one]
+    (folder / "tokenizer.json").write_text(json.dumps(told))
+    with pytest.raises(ConfigError, match="token 10 is"):
+        collect(config(bench, tmp_path / "out", student=bases[0], teacher=f"local:{folder}", logprobs=4, score=True, limit=1))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_from_before_there_were_students_is_resumed(bench: Path, calm: Path) -> None:
+    held = json.loads((calm / "settings.json").read_text())
+    assert not {"student", "mix", "round", "logprobs", "score"} & held.keys()
+    with pytest.raises(ConfigError, match="student"):
+        collect(config(bench, calm, student="symbolic"))
 
 
 def test_questions_written_as_our_own_records_can_be_asked(bench: Path, tmp_path: Path) -> None:

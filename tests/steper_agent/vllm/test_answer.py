@@ -96,3 +96,15 @@ def test_what_cannot_be_answered_never_reaches_the_server() -> None:
     for request in (Request(()), Request((len(TOKENIZER),)), Request((5,) * 512), Request((5,), temperature=-1.0)):
         with pytest.raises(ModelError):
             Answer(request, "m", VOCABULARY, "here")
+
+
+def test_what_is_scored_is_told_of_the_prompts_end_and_of_the_likeliest_only() -> None:
+    answer = Answer(Request((5, 7, 8), max_tokens=1, logprobs=1, scored=2), "m", VOCABULARY, "here")
+    body = answer.body()
+    assert (body["prompt_logprobs"], body["prompt"], body["max_tokens"]) == (1, [5, 7, 8], 1)
+    assert "stream" not in body
+    told = [None, {"9": {"logprob": -0.5, "rank": 1}, "7": {"logprob": -1.5, "rank": 2}}, {"8": {"logprob": -0.25, "rank": 1}}]
+    answer.read({"choices": [{"token_ids": [6], "finish_reason": "length", "prompt_logprobs": told}]})
+    done = answer.done()
+    assert [(at.token, at.logprob, at.top) for at in done.chances] == [(7, -1.5, ((9, -0.5),)), (8, -0.25, ((8, -0.25),))]
+    assert done.output_ids == ()

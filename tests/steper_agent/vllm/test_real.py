@@ -62,6 +62,21 @@ def test_the_base_and_its_students_say_what_they_say_in_this_process(serving: Se
     ours.engine.close()
 
 
+async def test_scores_of_given_tokens_are_those_of_this_process(serving: Serving) -> None:
+    served, ours = serving.model(), LocalChatModel(path=str(serving.base.path))
+    said = tuple(range(200, 230, 3))
+    theirs, mine = await served.ascore(PROMPT, said, 3), await ours.ascore(PROMPT, said, 3)
+    assert [at.token for at in theirs] == [at.token for at in mine] == list(said)
+    for one, other in zip(theirs, mine, strict=True):
+        assert one.logprob == pytest.approx(other.logprob, abs=0.01)
+        assert [value for _, value in one.top] == pytest.approx([value for _, value in other.top], abs=0.01)
+    written = served.greedy(PROMPT, 8)
+    for one, other in zip(await served.ascore(PROMPT, written.output_ids, 2), written.chances, strict=True):
+        assert one.logprob == pytest.approx(other.logprob, abs=0.01)
+        assert len(one.top) == len(other.top) == 2
+    ours.engine.close()
+
+
 async def test_every_way_of_asking_says_the_same(serving: Serving) -> None:
     model = serving.model()
     whole = await asyncio.to_thread(model.invoke, ASK)
