@@ -66,6 +66,7 @@ def build_index(
             characters=characters,
             chunk_chars=chunk_chars,
             sources=tuple(source.resolve().name for source in sources),
+            paths=tuple(str(source.resolve()) for source in sources),
             lexical=lexical,
             encoder=dense.spec_of(encoder) if encoder is not None else "",
             dimension=dimension,
@@ -106,7 +107,7 @@ def open_index(
                 where=folder,
                 fix=REBUILD,
             )
-    index = IndexRetriever(k=k, manifest=found, shelf=passages, lexical=lexical, dense=vectors)
+    index = IndexRetriever(k=k, folder=folder, manifest=found, shelf=passages, lexical=lexical, dense=vectors)
     _probe(folder, passages, lexical, vectors)
     return index
 

@@ -36,6 +36,8 @@ class Manifest(Record):
     """Size that folders of text were cut to."""
     sources: tuple[str, ...]
     """Names of the files or folders, without their paths."""
+    paths: tuple[str, ...] = ()
+    """Where they were when the index was built, absolute; only to show a person a passage's own file."""
     lexical: LexicalSettings | None = None
     encoder: str = ""
     dimension: int = 0

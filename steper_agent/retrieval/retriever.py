@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
@@ -16,6 +17,9 @@ from steper_agent.retrieval.lexical import LexicalIndex
 from steper_agent.retrieval.manifest import Manifest
 from steper_agent.retrieval.shelf import Shelf
 
+if TYPE_CHECKING:
+    from steper_agent.retrieval.why import Why
+
 DEPTH = 100
 """Hits each side brings to a fusion, unless more are asked for."""
 
@@ -25,6 +29,7 @@ class IndexRetriever(BaseRetriever):
 
     k: int = Field(default=4, ge=1)
     """Documents that `invoke` returns; the paper's number of passages a step."""
+    folder: Path = Field(exclude=True, repr=False)
     manifest: Manifest
     shelf: Any = Field(exclude=True, repr=False)
     lexical: Any = Field(default=None, exclude=True, repr=False)
@@ -52,6 +57,16 @@ class IndexRetriever(BaseRetriever):
     def find(self, passage_id: str) -> Passage | None:
         """The passage of that id, if the index holds it."""
         return self._shelf.find(passage_id)
+
+    def explain(self, query: str, passage_id: str) -> Why:
+        """Why this index finds a passage for a query, and where the passage comes from.
+
+        Raises:
+            DataError: the index holds no such passage.
+        """
+        from steper_agent.retrieval.why import explain
+
+        return explain(self, query, passage_id)
 
     @property
     def _shelf(self) -> Shelf:
