@@ -32,18 +32,20 @@ LETTERS = "".join(map(chr, [*range(0x410, 0x450), *range(0x391, 0x3A2), *range(0
 """Cyrillic, Greek and Armenian."""
 APART = 0.03
 """Seconds between two keys."""
+WHILE = 10
+"""Keys while one question is answered."""
 PATIENCE = 120.0
 
 
 class Screen:
     """The command in a terminal, and what it writes there."""
 
-    def __init__(self, *words: str) -> None:
+    def __init__(self, *words: str, home: Path) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self._began = time.perf_counter()
         self._process = subprocess.Popen([sys.executable, "-m", "tui", "chat", *words], stdin=slave, stdout=slave, stderr=slave,
-                                         env={**os.environ, "TERM": "xterm-256color"}, start_new_session=True)  # fmt: skip
+                                         env={**os.environ, "TERM": "xterm-256color", "XDG_CACHE_HOME": str(home)}, start_new_session=True)  # fmt: skip
         os.close(slave)
 
     def wait_for(self, *texts: str) -> float:
@@ -89,7 +91,7 @@ class Screen:
 @contextlib.contextmanager
 def screen(place: Path, model: str) -> Iterator[tuple[Screen, float]]:
     """It, and the seconds from the start of the process until it is painted."""
-    one = Screen("--model", model, "--conversations", str(place / "conversations.db"), "--runs", str(place), "--max-tokens", "60")
+    one = Screen("--model", model, "--conversations", str(place / "conversations.db"), "--runs", str(place), "--max-tokens", "60", home=place)
     try:
         one.wait_for("Ask a question")
         yield one, one.age
@@ -106,7 +108,7 @@ def p95(taken: list[float]) -> float:
     return statistics.quantiles(taken, n=20)[-1]
 
 
-def measure(place: Path, rounds: int) -> dict[str, float]:
+def measure(place: Path, rounds: int, keys: int, questions: int) -> dict[str, float]:
     painted, idle, loading, answering = list[float](), list[float](), list[float](), list[float]()
     local = f"local:{BASE}"
     with screen(place, "symbolic") as (one, _):
@@ -114,15 +116,17 @@ def measure(place: Path, rounds: int) -> dict[str, float]:
     for _ in range(rounds):
         with screen(place, local) as (one, first):
             painted.append(first)
-            loading += one.echoes(LETTERS[:40])
+            loading += one.echoes(LETTERS[:keys])
         with screen(place, local) as (one, _):
             one.wait_for("serving base@")
             time.sleep(1.0)
-            idle += one.echoes(LETTERS[:40])
-            for number, start in enumerate(range(40, 100, 10), start=1):
+            idle += one.echoes(LETTERS[:keys])
+            before = answered(place)
+            for number in range(questions):
+                start = keys + number * WHILE
                 one.type("\r")
-                answering += one.echoes(LETTERS[start : start + 10])
-                one.wait_until(lambda number=number: answered(place) % 6 == number % 6)  # type: ignore[misc]
+                answering += one.echoes(LETTERS[start : start + WHILE])
+                one.wait_until(lambda wanted=before + number + 1: answered(place) == wanted)  # type: ignore[misc]
     return {"first_paint_s": statistics.median(painted), "key_p95_ms_idle": p95(idle), "key_p95_ms_answering": p95(answering),
             "key_p95_ms_loading": p95(loading), "keys": len(idle) + len(loading) + len(answering)}  # fmt: skip
 
@@ -131,13 +135,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     parser.add_argument("--rounds", type=int, default=3, help="of each (default: 3)")
+    parser.add_argument("--keys", type=int, default=40, help="typed in a round while nothing happens, and while a model loads (default: 40)")
+    parser.add_argument("--questions", type=int, default=6, help=f"asked in a round, {WHILE} keys each (default: 6)")
     args = parser.parse_args()
+    if args.keys < 2 or args.keys + WHILE * args.questions > len(LETTERS):
+        parser.error(f"two keys at least, and {len(LETTERS)} of both kinds at most: no letter is typed twice")
     with tempfile.TemporaryDirectory(prefix="steper-tui-") as place:
-        found = measure(Path(place), args.rounds)
+        found = measure(Path(place), args.rounds, args.keys, args.questions)
     print(f"first paint {found['first_paint_s']:.2f} s; a key is seen after (p95) {found['key_p95_ms_idle']:.0f} ms idle, "
           f"{found['key_p95_ms_answering']:.0f} ms while a model answers, {found['key_p95_ms_loading']:.0f} ms while one loads")
     if args.json:
-        command = f"python benchmarks/tui_latency.py --json {args.json} --rounds {args.rounds}"
+        command = f"python {' '.join(sys.argv)}"
         args.json.write_text(json.dumps({"command": command, **found, "versions": versions()}, indent=1) + "\n", encoding="utf-8")
     return 0
 

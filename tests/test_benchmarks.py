@@ -30,6 +30,13 @@ def test_graph_overhead_writes_its_ratios(tmp_path: Path) -> None:
     assert found["ratio_c1"] == found["ours_ms_per_node"] / found["floor_ms_per_node"]
 
 
+def test_tui_latency_writes_how_soon_a_key_is_seen(tmp_path: Path) -> None:
+    found = benchmark("tui_latency.py", tmp_path / "latency.json", "--rounds", "1", "--keys", "2", "--questions", "1")
+    for key in ("first_paint_s", "key_p95_ms_idle", "key_p95_ms_answering", "key_p95_ms_loading"):
+        assert found[key] > 0
+    assert found["keys"] == 2 + 2 + 10
+
+
 @needs_vllm
 @pytest.mark.timeout(900)
 def test_swaps_under_load_fail_nobody_and_mix_nothing(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
@@ -21,11 +21,16 @@ from steper_agent.errors import StepERError
 from tui.app.chat import ChatPane
 from tui.app.choosing import ChoiceScreen
 from tui.app.conversations import Conversations
-from tui.app.desk import Choice, Desk
+from tui.app.crash import WatchedWorkers
+from tui.app.desk import WORLD, Choice, Desk
+from tui.app.picture import save_picture
+from tui.app.swapping import Gate, SwapProgress
 from tui.app.text import one_line
 
 if TYPE_CHECKING:
     from steper_agent.models.slot import OnPhase, SwapReport
+    from steper_agent.students.registry import Hold
+    from tui.app.compare import ComparePane
     from tui.app.history import HistoryPane
 
 CONTRAST = Theme(
@@ -39,8 +44,19 @@ FIRST = {"chat": "Composer", "compare": "Composer", "students": "DataTable, #bes
 TABS = {"chat": "Chat", "compare": "Compare", "students": "Students", "runs": "Runs", "conversations": "Conversations"}
 
 
+class Panes(TabbedContent):
+    """The keys follow the tab, never the tab the keys: a focus that comes late would call back a tab that was left meanwhile."""
+
+    def _on_tab_pane_focused(self, focused: TabPane.Focused) -> None:
+        focused.prevent_default()
+
+
 class Cockpit(App[None]):
-    """Draws; the desk thinks. What opens a file or a model does so in a thread, behind the first paint."""
+    """Draws; the desk thinks. What opens a file or a model does so in a thread, behind the first paint.
+
+    `gate`: what a student passes before it is swapped in. `live`: whoever is live in the registry answers. `follow`: the folder of a
+    run to look at first; it may not be there yet.
+    """
 
     TITLE = "StepER"
     CSS = """
@@ -58,19 +74,25 @@ class Cockpit(App[None]):
     ]
 
     def __init__(self, choice: Choice | None = None, *, registry: Path | None = None, runs: Path = Path("runs"),
-                 conversations: Path | None = None) -> None:  # fmt: skip
+                 conversations: Path | None = None, gate: Gate | None = None, live: bool = False,
+                 follow: Path | None = None) -> None:  # fmt: skip
         super().__init__()
+        self._workers = WatchedWorkers(self)
         self.choice = choice or Choice()
         self.registry_folder = registry
         self.runs = runs
-        self.desk = Desk([registry / "students"] if registry else [])
+        self.desk = Desk([registry / "students"] if registry else [], follow=registry if live else None)
+        self.gate, self.live, self.follow = gate or Gate(), live, follow
+        self._holds: dict[str, Hold] = {}
+        self._is_leaving = False
         self.conversations = Conversations(conversations)
         self.conversation: str | None = None
+        self._told = ""
         self.register_theme(CONTRAST)
 
     def compose(self) -> ComposeResult:
         yield Static("", id="serving", markup=False)
-        with TabbedContent(initial="chat"):
+        with Panes(initial="runs" if self.follow else "chat"):
             for number, (tab, title) in enumerate(TABS.items(), start=2):
                 with TabPane(f"F{number} {title}", id=tab):
                     if tab == "chat":
@@ -89,14 +111,26 @@ class Cockpit(App[None]):
     def _end(self) -> None:
         self.exit(return_code=128 + signal.SIGTERM)
 
+    async def action_quit(self) -> None:
+        """At once; only a swap is waited for, unless it is asked for again."""
+        if self._is_swapping and not self._is_leaving:
+            self._is_leaving = True
+            self.notify("The app ends when the swap is over. ctrl+q once more ends it now.", title="A swap is under way",
+                        severity="warning", timeout=60, markup=False)
+        else:
+            self.exit()
+
+    @property
+    def _is_swapping(self) -> bool:
+        return any(progress.is_swapping for progress in self.query(SwapProgress))
+
     @property
     def chat(self) -> ChatPane:
         return self.query_one(ChatPane)
 
     def action_show(self, tab: str) -> None:
-        # A focus that stays behind would call its own tab back.
         self.set_focus(None)
-        self.query_one(TabbedContent).active = tab
+        self.query_one(Panes).active = tab
 
     async def on_tabbed_content_tab_activated(self, activated: TabbedContent.TabActivated) -> None:
         """A pane is made when it is first looked at."""
@@ -107,8 +141,22 @@ class Cockpit(App[None]):
             from tui.app.history import HistoryPane
 
             pane.query_one(HistoryPane).refresh_list()
-        first = next((one for one in pane.query(FIRST.get(str(pane.id), "*")) if one.focusable), None)
-        self.set_focus(first)
+        self._give_keys(pane)
+
+    def on_tab_pane_focused(self, focused: TabPane.Focused) -> None:
+        active = self._active
+        if active and active is not focused.tab_pane:
+            self._give_keys(active)
+
+    @property
+    def _active(self) -> TabPane | None:
+        """None where the screen is not made yet, or gone."""
+        return next((panes.active_pane for panes in self.query(Panes)), None)
+
+    def _give_keys(self, pane: TabPane) -> None:
+        # It may have been left meanwhile, or the app.
+        if self._active is pane:
+            self.set_focus(next((one for one in pane.query(FIRST.get(str(pane.id), "*")) if one.focusable), None))
 
     def _pane(self, tab: str) -> Widget:
         # Imported when it is looked at, so that the first paint need not wait for it.
@@ -124,24 +172,37 @@ class Cockpit(App[None]):
             return self._students_pane()
         from tui.app.runs import RunsPane
 
-        return RunsPane(self.runs)
+        return RunsPane(self.runs, follow=self.follow)
 
     def _students_pane(self) -> Widget:
         from steper_agent.students.registry import Registry
         from tui.app.students import StudentsPane
 
         registry = Registry(self.registry_folder) if self.registry_folder else None
-        return StudentsPane(registry, serving=lambda: self.desk.serving(self.choice), swap=self._swap if registry else None)
+        return StudentsPane(
+            registry, serving=lambda: self.desk.serving(self.choice), swap=self._swap if registry else None,
+            gate=lambda: self.gate.about(has_world=self.choice.index == WORLD), follows=self.live,
+        )  # fmt: skip
 
     def _rivals(self) -> tuple[str, ...]:
-        """What to compare first: the teacher of the micro-world, and what answers now."""
-        return ("symbolic", "") if self.choice.model == "symbolic" else ("", self.choice.model)
+        """What to compare first: the teacher of the micro-world, the base, and the student in its seat, if there is one."""
+        if self.choice.model == "symbolic":
+            return ("symbolic",)
+        teacher = "symbolic" if self.choice.index == WORLD else ""
+        is_seated = self.desk.serving(self.choice).startswith("student@")
+        return (teacher, self.choice.model, self.choice.model if is_seated else "")
 
-    def _swap(self, name: str | None, on_phase: OnPhase) -> SwapReport:
+    def _swap(self, name: str | None, on_phase: OnPhase, is_gated: bool) -> SwapReport:
+        """In a thread. Students that are loaded here are held against pruning."""
         from steper_agent.students.registry import Registry
 
-        folder = Registry(self.registry_folder).path_of(name) if name and self.registry_folder else None
-        return self.desk.swap(self.choice, folder, on_phase)
+        if name and self.registry_folder and name not in self._holds:
+            self._holds[name] = Registry(self.registry_folder).hold(name)
+        try:
+            return self.desk.swap(self.choice, self._holds[name].path if name else None, on_phase, self.gate if is_gated else None)
+        finally:
+            for gone in self._holds.keys() - self.desk.loaded:
+                self._holds.pop(gone).release()
 
     def on_students_pane_swapped(self) -> None:
         self._tell_who_serves()
@@ -156,6 +217,9 @@ class Cockpit(App[None]):
             if choice:
                 self.choice = choice
                 self.chat.choose(choice)
+                for pane in self.query("ComparePane"):
+                    cast("ComparePane", pane).choice = choice
+                self._tell_who_serves()
                 self.run_worker(self._open(), group="open", exit_on_error=False)
 
         self.push_screen(ChoiceScreen(self.choice), chosen)
@@ -188,7 +252,8 @@ class Cockpit(App[None]):
             self.conversation = None
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        yield from super().get_system_commands(screen)
+        yield from (each for each in super().get_system_commands(screen) if each.title != "Screenshot")
+        yield SystemCommand("Save picture", "Write the screen into this folder as an SVG", lambda: save_picture(self))
         yield SystemCommand("New conversation", "Begin with an empty chat", self.action_new)
         yield SystemCommand("Model, index, strategy …", "Choose how the next question is answered", self.action_choose)
         for tab, title in TABS.items():
@@ -199,9 +264,21 @@ class Cockpit(App[None]):
             await self.desk.open(self.choice)
         except StepERError as refused:
             self.notify(str(refused), title="The model or the index cannot be opened", severity="error", timeout=30, markup=False)
+        else:
+            if self.live and not self.desk.follows(self.choice):
+                self.notify("No student can take the seat of this model (choose local:PATH or vllm:PATH).", title="The registry is not followed",
+                            severity="warning", timeout=15, markup=False)
         self._tell_who_serves()
 
     def _tell_who_serves(self) -> None:
+        """Every second, since another process may decide it; and a swap that an end was waiting for may be over."""
+        if self._is_leaving and not self._is_swapping:
+            self.exit()
         serving = self.desk.serving(self.choice)
         told = f"serving {serving}" if serving else f"opening {one_line(self.choice.model)} …"
-        self.query_one("#serving", Static).update(Content.assemble(("StepER  ", "bold"), told))
+        if told == self._told:
+            return
+        self._told = told
+        # The last beat may come when the screen is gone.
+        for line in self.query("#serving").results(Static):
+            line.update(Content.assemble(("StepER  ", "bold"), told))

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Iterable, Sequence
+from typing import Self, cast
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
+from textual.widget import Widget
 from textual.widgets import Collapsible, Markdown, Static
 
 from steper_agent.records import Exchange, Hit
+from tui.app.conversations import as_markdown
 from tui.app.messages import Account, Asked, Ended, Found, Happening, Reasoned, Understood, Wrote
 from tui.app.text import inert, one_line, shown
 
 MOST_TITLE = 80
-DRAWN_EVERY = 0.1
-"""Seconds: a layout for every token would leave no time for keys."""
 
 
 class PassageLine(Static, can_focus=True):
@@ -38,17 +39,18 @@ class PassageLine(Static, can_focus=True):
             self.hit = line.hit
             self.step = line.step
 
-    def __init__(self, hit: Hit, step: int) -> None:
+    def __init__(self, hit: Hit, step: int, *, rests: bool = False) -> None:
         super().__init__(id=None)
         self.hit = hit
         self.step = step
-        self.rests = False
+        self.rests = rests
         self._draw()
 
     def rest(self) -> None:
         """The rationale rests on it: a sign says so."""
-        self.rests = True
-        self._draw()
+        if not self.rests:
+            self.rests = True
+            self._draw()
 
     def _draw(self) -> None:
         passage = self.hit.passage
@@ -64,7 +66,8 @@ class PassageLine(Static, can_focus=True):
 
 
 class StepView(Collapsible):
-    """A step: its query as the title, its passages and its rationale below, folded with enter or a click."""
+    """A step: its query as the title, its passages and its rationale below, folded with enter or a click. What is folded from the
+    beginning is made when it is first unfolded."""
 
     DEFAULT_CSS = """
     StepView { border: none; padding: 0; background: transparent; }
@@ -72,39 +75,65 @@ class StepView(Collapsible):
     StepView .rationale { padding: 0 1; }
     """
 
-    def __init__(self, number: int, query: str) -> None:
+    def __init__(self, number: int, query: str, *, folded: bool = False) -> None:
         self.number = number
         self.asked = query
         self.written = ""
-        self._is_due = False
-        self._passages = Vertical()
-        self._passages.styles.height = "auto"
+        self._hits: tuple[Hit, ...] | None = None
+        self._rests = frozenset[str]()
+        self._body = self.Contents()
         self._rationale = Static("", classes="rationale", markup=False)
         title = Content.assemble((f"{number} ", "bold"), one_line(query) or "(no search)")
-        super().__init__(self._passages, self._rationale, title=cast("str", title), collapsed=False)
+        super().__init__(title=cast("str", title), collapsed=folded, classes="-collapsed" if folded else None)
+
+    def compose(self) -> ComposeResult:
+        yield self._title
+        with self._body:
+            yield from [] if self.collapsed else self._parts()
 
     def show_hits(self, hits: tuple[Hit, ...]) -> None:
-        self._passages.mount(*(PassageLine(hit, self.number) for hit in hits) if hits else [Static("· no new passage")])
+        self._hits = hits
+        # Before it is composed there is nowhere to put them, and no need: they come with the rest, in one layout.
+        if self._body.is_attached and not self.collapsed:
+            self._body.mount(*self._lines(), before=0 if self._body.children else None)
 
     def write(self, text: str) -> None:
         self.written += text
-        if not self._is_due:
-            self._is_due = True
-            self.set_timer(DRAWN_EVERY, self._draw)
+        self._draw()
 
     def conclude(self, rationale: str) -> None:
         """What was written token by token is replaced by what was read out of it."""
         self.written = rationale or "(nothing)"
         self._draw()
 
-    def _draw(self) -> None:
-        self._is_due = False
-        self._rationale.update(Content.assemble("→ ", inert(self.written.strip())))
-
-    def rest_on(self, ids: tuple[str, ...]) -> None:
+    def rest_on(self, ids: Iterable[str]) -> None:
+        self._rests |= frozenset(ids)
         for line in self.query(PassageLine):
-            if line.hit.passage.id in ids:
+            if line.hit.passage.id in self._rests:
                 line.rest()
+
+    def on_collapsible_title_toggle(self) -> None:
+        self.call_after_refresh(self.scroll_visible)
+
+    def _watch_collapsed(self, collapsed: bool) -> None:
+        """Unlike its parent's it does not scroll there: folding what is older must not move what a person reads."""
+        self._update_collapsed(collapsed)
+        if not collapsed and self._body.is_attached and not self._body.children:
+            self._body.mount(*self._parts())
+
+    def _parts(self) -> list[Static]:
+        return [*self._lines(), self._rationale]
+
+    def _lines(self) -> list[Static]:
+        if self._hits is None:
+            return []
+        lines = [PassageLine(hit, self.number, rests=hit.passage.id in self._rests) for hit in self._hits]
+        return [*lines] or [Static("· no new passage", markup=False)]
+
+    def _draw(self) -> None:
+        told, size = Content.assemble("→ ", inert(self.written.strip())), self._rationale.content_size
+        # Most of what is written fits on the line it began: no layout then.
+        self._rationale.update(told, layout=not size or told.get_height({}, size.width) != size.height)
 
 
 class ExchangeView(Vertical, can_focus=True):
@@ -116,39 +145,54 @@ class ExchangeView(Vertical, can_focus=True):
     ExchangeView .question { text-style: bold; padding: 0 0 1 0; }
     ExchangeView .answer { padding: 0; margin: 1 0 0 0; }
     ExchangeView .foot { color: $text-muted; }
+    ExchangeView #chain { height: auto; }
     """
-    BINDINGS = [("c", "copy", "Copy answer"), ("a", "again", "Ask again"), ("f", "fold", "Fold steps")]
+    BINDINGS = [("c", "copy", "Copy answer"), ("y", "copy_all", "Copy all"), ("a", "again", "Ask again"),
+                ("m", "again(True)", "Ask again with …"), ("f", "fold", "Fold steps")]  # fmt: skip
 
     class Again(Message):
-        def __init__(self, asked: str) -> None:
+        """Ask this once more; `otherwise`: not as it was asked, but as a person chooses now."""
+
+        def __init__(self, exchange: Exchange, *, otherwise: bool) -> None:
             super().__init__()
-            self.asked = asked
+            self.exchange = exchange
+            self.otherwise = otherwise
 
     def __init__(self, account: Account) -> None:
         self.account = account
         self.finished: Exchange | None = None
         self._steps: dict[int, StepView] = {}
-        self._answer = Markdown("", classes="answer", open_links=False)
-        self._foot = Static("… thinking", classes="foot", markup=False)
         super().__init__()
 
+    @classmethod
+    def over(cls, exchange: Exchange, *, folded: bool) -> Self:
+        """One that is over, as if it had just happened."""
+        trajectory = exchange.trajectory
+        view = cls(Account(exchange.asked, model=trajectory.model, strategy=trajectory.strategy))
+        view.finished = exchange
+        for number, step in enumerate(trajectory.steps, start=1):
+            view._steps[number] = one = StepView(number, step.query, folded=folded)
+            one.show_hits(step.hits)
+            one.conclude(step.rationale)
+        view._rest_on(exchange.rests_on)
+        return view
+
     def compose(self) -> ComposeResult:
+        over = self.finished
         yield Static(inert(self.account.asked), classes="question", markup=False)
-        yield Vertical(id="chain")
-        yield self._answer
-        yield self._foot
+        yield Vertical(*self._steps.values(), id="chain")
+        if over and over.trajectory.answer:
+            yield answer_of(over)
+        yield Static(foot_of(over) if over else "… thinking", classes="foot", id="foot", markup=False)
 
-    def on_mount(self) -> None:
-        self.query_one("#chain").styles.height = "auto"
-
-    async def show(self, happening: Happening) -> None:
+    def show(self, happening: Happening) -> None:
         self.account.add(happening)
         match happening:
             case Understood(question):
-                await self.query_one("#chain").mount(Static(Content.assemble("understood as: ", inert(question)), classes="foot"))
+                self.call_next(self._append, Static(Content.assemble("understood as: ", inert(question)), classes="foot"))
             case Asked(step, query):
                 self._steps[step] = StepView(step, query)
-                await self.query_one("#chain").mount(self._steps[step])
+                self.call_next(self._append, self._steps[step])
             case Found(step, hits):
                 self._steps[step].show_hits(hits)
             case Wrote(step, text) if step in self._steps:
@@ -156,35 +200,31 @@ class ExchangeView(Vertical, can_focus=True):
             case Reasoned(step, rationale, _) if step in self._steps:
                 self._steps[step].conclude(rationale)
             case Ended():
-                for number, ids in enumerate(happening.rests_on, start=1):
-                    for view in self._steps.values():
-                        if view.number <= number:
-                            view.rest_on(ids)
+                self._rest_on(happening.rests_on)
             case _:
                 pass
 
     async def finish(self, exchange: Exchange) -> None:
         """It is over: the answer, or why there is none, and what it cost."""
         self.finished = exchange
-        await self._answer.update(safe_markdown(exchange.trajectory.answer))
-        self._foot.update(Content("  ·  ".join(facts_of(exchange))))
-
-    async def replay(self, exchange: Exchange) -> None:
-        """Show one that is over as if it had just happened."""
-        steps = exchange.trajectory.steps
-        for number, step in enumerate(steps, start=1):
-            for happening in (Asked(number, step.query), Found(number, step.hits), Reasoned(number, step.rationale, "ok")):
-                await self.show(happening)
-        await self.show(Ended(exchange.trajectory, exchange.rests_on, exchange.supported))
-        await self.finish(exchange)
+        if exchange.trajectory.answer:
+            with self.app.batch_update():
+                await self.mount(answer_of(exchange), before=self.query_one("#foot"))
+        self.query_one("#foot", Static).update(foot_of(exchange))
 
     def action_copy(self) -> None:
         if self.finished:
             self.app.copy_to_clipboard(shown(self.finished.trajectory.answer))
             self.notify("The answer is in the clipboard.")
 
-    def action_again(self) -> None:
-        self.post_message(self.Again(self.account.asked))
+    def action_copy_all(self) -> None:
+        if self.finished:
+            self.app.copy_to_clipboard(as_markdown(self.finished))
+            self.notify("The exchange is in the clipboard, as Markdown.")
+
+    def action_again(self, otherwise: bool = False) -> None:
+        if self.finished:
+            self.post_message(self.Again(self.finished, otherwise=otherwise))
 
     def action_fold(self) -> None:
         self.fold(not all(step.collapsed for step in self._steps.values()))
@@ -193,6 +233,16 @@ class ExchangeView(Vertical, can_focus=True):
         """Folded steps cost no layout: a long conversation stays quick."""
         for step in self._steps.values():
             step.collapsed = folded
+
+    async def _append(self, part: Widget) -> None:
+        """With all that is in it in one layout: it is put there when what happened together has been told."""
+        with self.app.batch_update():
+            await self.query_one("#chain").mount(part)
+
+    def _rest_on(self, rests_on: Sequence[Sequence[str]]) -> None:
+        """A passage that a rationale rests on may have been found in any step up to its own."""
+        for number, view in self._steps.items():
+            view.rest_on(id for ids in rests_on[max(number, 1) - 1 :] for id in ids)
 
 
 def facts_of(exchange: Exchange) -> list[str]:
@@ -205,6 +255,14 @@ def facts_of(exchange: Exchange) -> list[str]:
         return [f"✗ {one_line(exchange.note)}", *facts]
     facts.insert(0, "✓ a passage supports it" if exchange.supported else "! no passage that was read supports it")
     return [*facts, "step budget spent"] if trajectory.stop == "budget" else facts
+
+
+def answer_of(exchange: Exchange) -> Markdown:
+    return Markdown(safe_markdown(exchange.trajectory.answer), classes="answer", open_links=False)
+
+
+def foot_of(exchange: Exchange) -> Content:
+    return Content("  ·  ".join(facts_of(exchange)))
 
 
 def safe_markdown(text: str) -> str:

@@ -19,6 +19,7 @@ from typing import Literal
 from steper_agent.errors import ConfigError, DataError
 from steper_agent.plain import plain
 from steper_agent.records import Conversation, Exchange, Step
+from tui.app.text import escaped, quoted
 
 VARIABLE = "STEPER_CONVERSATIONS"
 MARK = 0x53745045
@@ -300,50 +301,43 @@ def _read(record: str, *, where: str) -> Exchange:
                         fix="it was changed outside StepER, or by another version: delete the conversation") from bad
 
 
-_INLINE = re.compile(r"[\\`*_\[\]<>&~|$]")
-_LINK = re.compile(r"(:|www)([/.])", re.IGNORECASE)
-_LEADING = re.compile(r"^(\d*)([#+\-=:.)])")
-
-
-def _line(text: str) -> str:
-    """One line of Markdown that says the text and nothing else: no link, picture, heading, list, table or HTML."""
-    escaped = _INLINE.sub(r"\\\g<0>", " ".join(plain(text).split()))
-    return _LEADING.sub(r"\1\\\2", _LINK.sub(r"\1\\\2", escaped))
-
-
-def _block(text: str) -> str:
-    """As a quotation that keeps its line breaks."""
-    return "\n".join(f"> {_line(line)}  " for line in plain(text).split("\n"))
+def as_markdown(exchange: Exchange) -> str:
+    """One exchange by itself, as an export writes it."""
+    return "\n\n".join(("## Question", *_markdown_exchange(exchange))) + "\n"
 
 
 def _markdown(conversation: Conversation, exchanges: list[Exchange]) -> Iterator[str]:
     """Paragraph by paragraph."""
-    yield f"# {_line(conversation.title) or 'Conversation'}"
+    yield f"# {escaped(conversation.title) or 'Conversation'}"
     for number, exchange in enumerate(exchanges, start=1):
-        of = exchange.trajectory
         yield f"## Question {number}"
-        yield _block(exchange.asked)
-        if of.question.text != exchange.asked:
-            yield f"Asked as: {_line(of.question.text)}"
-        for count, step in enumerate(of.steps, start=1):
-            yield f"### Step {count}"
-            yield from _markdown_step(step)
-        yield "### Answer"
-        yield _block(of.answer)
-        yield _origin(exchange)
+        yield from _markdown_exchange(exchange)
+
+
+def _markdown_exchange(exchange: Exchange) -> Iterator[str]:
+    of = exchange.trajectory
+    yield quoted(exchange.asked)
+    if of.question.text != exchange.asked:
+        yield f"Asked as: {escaped(of.question.text)}"
+    for count, step in enumerate(of.steps, start=1):
+        yield f"### Step {count}"
+        yield from _markdown_step(step)
+    yield "### Answer"
+    yield quoted(of.answer)
+    yield _origin(exchange)
 
 
 def _markdown_step(step: Step) -> Iterator[str]:
-    yield f"Query: {_line(step.query)}"
-    hits = [f"{rank}. **{_line(hit.passage.title) or 'untitled'}**: {_line(hit.passage.text)}" for rank, hit in enumerate(step.hits, start=1)]
+    yield f"Query: {escaped(step.query)}"
+    hits = [f"{rank}. **{escaped(hit.passage.title) or 'untitled'}**: {escaped(hit.passage.text)}" for rank, hit in enumerate(step.hits, start=1)]
     yield "Passages:\n\n" + "\n".join(hits) if hits else "No new passage."
-    yield f"Rationale: {_line(step.rationale)}"
+    yield f"Rationale: {escaped(step.rationale)}"
 
 
 def _origin(exchange: Exchange) -> str:
     of = exchange.trajectory
-    facts = [f"Model: {_line(of.model)}", f"strategy: {_line(of.strategy)}", f"{exchange.seconds:.1f} seconds",
+    facts = [f"Model: {escaped(of.model)}", f"strategy: {escaped(of.strategy)}", f"{exchange.seconds:.1f} seconds",
              f"{exchange.time:%Y-%m-%d %H:%M} {exchange.time.tzname()}"]
     facts += ["step budget spent"] * (of.stop == "budget") + ["ended by an error"] * (of.stop == "error")
     facts += ["no passage that was read states the answer"] * (not exchange.supported)
-    return "; ".join(facts) + "." + (f"\n\nNote: {_line(exchange.note)}" if exchange.note else "")
+    return "; ".join(facts) + "." + (f"\n\nNote: {escaped(exchange.note)}" if exchange.note else "")

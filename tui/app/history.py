@@ -28,6 +28,7 @@ from textual.widgets import Button, Input, Static
 from steper_agent.errors import StepERError, told
 from steper_agent.records import Conversation
 from tui.app.conversations import Conversations
+from tui.app.field import Field
 from tui.app.text import inert, one_line
 
 T = TypeVar("T")
@@ -206,9 +207,9 @@ class HistoryPane(Container):
         """Counts the lists asked for, so that rows of an older one are dropped."""
         self._target: Conversation | None = None
         """Which one is being renamed or deleted."""
-        self._search = Input(placeholder="search titles, questions, answers, rationales", id="history-search")
+        self._search = Field(placeholder="search titles, questions, answers, rationales", id="history-search")
         self._rows = ConversationList(self._want, id="history-list")
-        self._title = Input(placeholder="the first question", id="history-title")
+        self._title = Field(placeholder="the first question", id="history-title")
         self._title.border_title = "new title (enter: keep, escape: leave)"
         self._whether = Static(id="history-whether", markup=False)
         self._sure = Horizontal(

@@ -72,11 +72,11 @@ class RunsPane(Container):
             super().__init__()
             self.runs = runs
 
-    def __init__(self, root: Path, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self, root: Path, *, follow: Path | None = None) -> None:
+        super().__init__()
         self.shelf = Shelf(root)
         self.runs: dict[Path, RunFolder] = {}
-        self.chosen: Path | None = None
+        self.chosen: Path | None = self.shelf.name(follow) if follow else None
         """The folder that is shown; it may not be there yet."""
         self._paths: list[Path] = []
         """Of the lines of the list."""
@@ -101,8 +101,7 @@ class RunsPane(Container):
 
     def choose(self, folder: Path) -> None:
         """Follow this folder, wherever it is; one that does not exist yet is shown as soon as a run begins in it."""
-        self.shelf.name(folder)
-        self.chosen = folder
+        self.chosen = self.shelf.name(folder)
         self.look()
         self._turn()
 
@@ -121,8 +120,10 @@ class RunsPane(Container):
 
     def on_runs_pane_found(self, found: Found) -> None:
         self.runs = {run.path: run for run in found.runs}
-        if self.chosen is None and found.runs:
-            self.chosen = next((run.path for run in found.runs if run.state == "running"), found.runs[0].path)
+        if self.chosen not in self.runs:
+            # Of a folder that is no run but holds some, one of those is meant.
+            meant = [run for run in found.runs if self.chosen is None or self.chosen in run.path.parents]
+            self.chosen = next((run.path for run in [*(run for run in meant if run.state == "running"), *meant]), self.chosen)
         self._list()
         self._turn()
 
@@ -175,6 +176,7 @@ class RunsPane(Container):
     async def _show(self) -> None:
         run = self.runs.get(self.chosen) if self.chosen else None
         wanted = (run.path, run.kind) if run else None
+        self._tell(run)
         if wanted != self._page:
             self._page = wanted
             await self.query("#chosen > .page").remove()
@@ -182,9 +184,9 @@ class RunsPane(Container):
                 page = _page(run)
                 page.add_class("page")
                 await self.query_one("#chosen").mount(page)
-        self._tell(run)
-        if run:
-            cast(Page, self.query_one("#chosen > .page")).show(run)
+        # None where the app ends meanwhile.
+        for page in self.query("#chosen > .page") if run else ():
+            cast(Page, page).show(cast(RunFolder, run))
 
     def _tell(self, run: RunFolder | None) -> None:
         hint = self.query_one("#hint", Static)

@@ -67,10 +67,14 @@ class Shelf:
         self._counts: dict[Path, _Count] = {}
         self._totals: dict[tuple[Any, ...], int | None] = {}
 
-    def name(self, folder: Path) -> None:
-        """Show this folder too, wherever it is."""
+    def name(self, folder: Path) -> Path:
+        """Show this folder too, wherever it is; it comes back as the path of its run here, the same however it was written."""
+        root, place = self.root.resolve(), folder.expanduser().resolve()
+        if place.is_relative_to(root):
+            folder = self.root / place.relative_to(root)
         if folder not in self._named:
             self._named.append(folder)
+        return folder
 
     def look(self) -> list[RunFolder]:
         """Every run folder; the newest first, and the runs inside a run after it, in the order they began."""

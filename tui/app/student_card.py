@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from rich.text import Text
+from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.message import Message
+from textual.widgets import DataTable
 
 from steper_agent.errors import AdapterError, StepERError, told
 from steper_agent.records import StudentCard, StudentEvent
@@ -22,6 +25,29 @@ STATES = {"candidate": "○ candidate", "live": "◆ live", "retired": "◇ reti
 COLUMNS = ("student", "here", "state", "EM", "added", "data", "base", "created by")
 BAR, EVENTS, MODULES = 16, 50, 20
 """Characters of the longest bar; events and modules that are shown."""
+ABOUT = """\
+A student is a small model, most often an adapter of its base, that was taught by a teacher's trajectories. A registry keeps
+students and knows which of them is live. To make one, from an index and questions with answers:
+
+  python -m training.collect --index runs/index --questions train.jsonl --teacher openai:gpt-4o --out runs/collect
+  python -m training.dataset --journal runs/collect/journal.jsonl --base models/small --out runs/dataset
+  python -m training.distill --dataset runs/dataset --base models/small --out runs/distill
+  steper students add runs/distill/student --base models/small
+
+It appears here as soon as it is added."""
+
+
+class StudentTable(DataTable[Text]):
+    """Its Enter comes in its turn, behind the arrows that were pressed before it: a binding with priority would overtake them and take
+    the row they leave. A second click on a row, which selects it too, is no Enter."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "take", "Swap here")]
+
+    class Taken(Message):
+        """Enter was pressed on a row."""
+
+    def action_take(self) -> None:
+        self.post_message(self.Taken())
 
 
 class Known(NamedTuple):
@@ -51,6 +77,25 @@ def read_students(registry: Registry, cards: dict[str, StudentCard]) -> Seen:
     history = registry.history.read()
     roll = fold(history, registry.folder)
     return Seen(roll, {name: _known(registry, roll.students[name], cards.get(name)) for name in reversed([*roll.students])}, history)
+
+
+def read_difference(registry: Registry, a: str, b: str) -> Difference:
+    """What sets two students apart, once both are found whole. Blocks.
+
+    Raises:
+        AdapterError: one of them is damaged or gone.
+    """
+    from steper_agent.students.compare import compare
+
+    return compare(*(registry.path_of(registry.verify(name).name) for name in (a, b)))
+
+
+def glance(registry: Registry) -> tuple[int, int, int] | str | None:
+    """What changes when the history does: one look at its file's date and size, or why there is none."""
+    try:
+        return registry.history.signature()
+    except OSError as unreadable:
+        return words_of(unreadable)
 
 
 def card_content(known: Known) -> Content:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,25 +22,29 @@ from textual.worker import Worker, WorkerState
 from steper_agent.plain import plain
 from steper_agent.records import StudentCard
 from steper_agent.students.standing import Roll
+from tui.app.desk import aside
 from tui.app.student_card import (
+    ABOUT,
     COLUMNS,
     Seen,
+    StudentTable,
     card_content,
     difference_content,
+    glance,
     history_content,
+    read_difference,
     read_students,
     row_of,
     words_of,
 )
-from tui.app.swapping import Decision, SwapProgress
+from tui.app.swapping import Decision, SwapDecision, SwapProgress
 from tui.app.text import inert
 
 if TYPE_CHECKING:
     from steper_agent.models.slot import OnPhase, SwapReport
-    from steper_agent.students.compare import Difference
     from steper_agent.students.registry import Change, Registry
 
-    Bring = Callable[[str | None, OnPhase], SwapReport]
+    Bring = Callable[[str | None, OnPhase, bool], SwapReport]
 
 BARE = "base"
 """Key of the row that is no student: the base alone."""
@@ -49,24 +54,16 @@ POLL = 1.0
 NARROW = 110
 """Columns; below, the card is under the table instead of beside it."""
 NOT_HERE = "no student can be swapped in here: the model that answers is none that students sit in (choose local:PATH or vllm:PATH)"
-ABOUT = """\
-A student is a small model, most often an adapter of its base, that was taught by a teacher's trajectories. A registry keeps
-students and knows which of them is live. To make one, from an index and questions with answers:
-
-  python -m training.collect --index runs/index --questions train.jsonl --teacher openai:gpt-4o --out runs/collect
-  python -m training.dataset --journal runs/collect/journal.jsonl --base models/small --out runs/dataset
-  python -m training.distill --dataset runs/dataset --base models/small --out runs/distill
-  steper students add runs/distill/student --base models/small
-
-It appears here as soon as it is added."""
 
 
 class StudentsPane(Container):
     """The registry's students beside the card of the chosen one.
 
     `serving()` is the version that answers in this app now, empty where none does yet; it is asked every second, so it must
-    not block. `swap(name, on_phase)` brings a student, or with None the bare base, into this app's seat; it is called in a
-    thread, may block, and tells its phases from any thread. Without it nothing can be swapped here, and the pane says so.
+    not block. `swap(name, on_phase, is_gated)` brings a student, or with None the bare base, into this app's seat; it is called in
+    a thread, may block, and tells its phases from any thread. Without it nothing can be swapped here, and the pane says so.
+    `gate()` says in words what a student must pass where it goes through the gate; empty where there is none. `follows`: this app
+    goes along with what is live in the registry.
     """
 
     DEFAULT_CSS = """
@@ -84,8 +81,6 @@ class StudentsPane(Container):
     StudentsPane.narrow.empty #beside { border: none; }
     """
     BINDINGS = [
-        # A table keeps Enter to itself, and a second click on a row is its Enter too: a click must not swap.
-        Binding("enter", "swap", "Swap here", priority=True),
         Binding("s", "swap", "Swap here", show=False),
         Binding("p", "promote", "Promote"),
         Binding("b", "roll_back", "Roll back"),
@@ -102,11 +97,11 @@ class StudentsPane(Container):
             self.report = report
 
     def __init__(
-        self, registry: Registry | None, *, serving: Callable[[], str],
-        swap: Bring | None = None, id: str | None = None,
+        self, registry: Registry | None, *, serving: Callable[[], str], swap: Bring | None = None,
+        gate: Callable[[], str] = str, follows: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(id=id)
-        self._registry, self._serving_now, self._bring = registry, serving, swap
+        super().__init__()
+        self._registry, self._serving_now, self._bring, self._gate, self._follows = registry, serving, swap, gate, follows
         self._serving = ""
         self._seen = Seen(Roll(), {}, [])
         self._is_read = registry is None
@@ -116,7 +111,7 @@ class StudentsPane(Container):
 
     def compose(self) -> ComposeResult:
         with Container(id="body"):
-            table: DataTable[Text] = DataTable(cursor_type="row", zebra_stripes=True)
+            table = StudentTable(cursor_type="row", zebra_stripes=True)
             for name in COLUMNS:
                 table.add_column(Text(name))
             # Hidden from the start where it has nothing to show, so that the focus never falls on it.
@@ -142,6 +137,9 @@ class StudentsPane(Container):
     def on_data_table_row_highlighted(self) -> None:
         self._draw_card()
 
+    def on_student_table_taken(self) -> None:
+        self.action_swap()
+
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         """Whatever goes wrong in the background is read here, and the app lives on."""
         if event.state is not WorkerState.ERROR or event.worker.error is None:
@@ -153,7 +151,7 @@ class StudentsPane(Container):
             self._say(f"✗ {words}")
 
     def action_swap(self) -> None:
-        """Bring the chosen student into this app's seat, watched phase by phase."""
+        """Bring the chosen student into this app's seat, on the terms a person chooses; the bare base comes back without asking."""
         progress = self.query_one(SwapProgress)
         if self._bring is None:
             self._say(NOT_HERE)
@@ -163,20 +161,33 @@ class StudentsPane(Container):
             self._say("there is no student to swap in")
         elif self._serves(self._chosen):
             self._say(f"{_name(self._chosen)} serves here already")
+        elif self._chosen == BARE:
+            self._begin(self._bring, None, is_gated=False)
         else:
-            self._say("")
-            progress.begin(_name(self._chosen))
-            self.query_one("#beside").scroll_home(animate=False)
-            self._swap(self._bring, None if self._chosen == BARE else self._chosen)
+            self._decide(self._bring, self._chosen)
+
+    @work(exit_on_error=False)
+    async def _decide(self, bring: Bring, name: str) -> None:
+        is_gated = await self.app.push_screen_wait(SwapDecision(name, self._serving, self._gate()))
+        if is_gated is not None:
+            self._begin(bring, name, is_gated=is_gated)
+
+    def _begin(self, bring: Bring, name: str | None, *, is_gated: bool) -> None:
+        self._say("")
+        self.query_one(SwapProgress).begin(name or _name(BARE))
+        self.query_one("#beside").scroll_home(animate=False)
+        self._swap(bring, name, is_gated)
 
     @work(group="swap", exit_on_error=False)
-    async def _swap(self, bring: Bring, name: str | None) -> None:
-        progress, loop = self.query_one(SwapProgress), asyncio.get_running_loop()
+    async def _swap(self, bring: Bring, name: str | None, is_gated: bool) -> None:
+        progress, loop, serving = self.query_one(SwapProgress), asyncio.get_running_loop(), self._serving
 
         def tell(phase: str, words: str) -> None:
-            loop.call_soon_threadsafe(progress.enter, phase, words, time.monotonic())
+            with suppress(RuntimeError):  # The app has quit: nobody watches any more.
+                loop.call_soon_threadsafe(progress.enter, phase, words, time.monotonic())
 
-        report = await asyncio.to_thread(_reported, bring, name, self._serving, tell)
+        # A gate may take minutes, and nobody who quits shall wait for it.
+        report = await aside(lambda: _reported(lambda: bring(name, tell, is_gated), serving))
         progress.end(report)
         self.post_message(self.Swapped(report))
         self._look()
@@ -212,8 +223,9 @@ class StudentsPane(Container):
         reason = await self.app.push_screen_wait(decision)
         if reason is not None:
             self._say("checking …")
-            done = await asyncio.to_thread(change, by=BY, reason=reason)
-            self._say(f"✓ live now on base {done.base[:12]}: {done.after or _name(BARE)}; before: {done.before or _name(BARE)}")
+            done = await aside(lambda: change(by=BY, reason=reason))
+            here = "" if self._follows else ". This app does not follow the registry: enter swaps it in here"
+            self._say(f"✓ live now on base {done.base[:12]}: {done.after or _name(BARE)}; before: {done.before or _name(BARE)}{here}")
             self._look()
 
     def action_mark(self) -> None:
@@ -236,7 +248,7 @@ class StudentsPane(Container):
 
     @work(group="compare", exclusive=True, exit_on_error=False)
     async def _compare(self, registry: Registry, a: str, b: str) -> None:
-        found = await asyncio.to_thread(_difference, registry, a, b)
+        found = await aside(lambda: read_difference(registry, a, b))
         pane = self.query_one("#difference", Static)
         pane.update(difference_content(a, b, found))
         pane.display = True
@@ -255,14 +267,14 @@ class StudentsPane(Container):
         if serving != self._serving:
             self._serving = serving
             self._draw()
-        if self._registry is not None and _glance(self._registry) != self._signature:
+        if self._registry is not None and glance(self._registry) != self._signature:
             self._read(self._registry)
 
     @work(group="read", exclusive=True, exit_on_error=False)
     async def _read(self, registry: Registry) -> None:
         # Taken before the reading, so that what is written meanwhile is seen at the next look.
-        self._signature = _glance(registry)
-        self._seen = await asyncio.to_thread(read_students, registry, self._cards)
+        self._signature = glance(registry)
+        self._seen = await aside(lambda: read_students(registry, self._cards))
         self._cards = {name: known.card for name, known in self._seen.students.items() if known.card}
         self._marked = [name for name in self._marked if name in self._seen.students]
         self._is_read = True
@@ -322,28 +334,14 @@ class StudentsPane(Container):
         return inert(f"{where}\n\n{ABOUT}")
 
 
-def _reported(bring: Bring, name: str | None, serving: str, tell: OnPhase) -> SwapReport:
+def _reported(swap: Callable[[], SwapReport], serving: str) -> SwapReport:
     """A swap comes to a report, also where it raises what a bad student makes it raise."""
     from steper_agent.models.slot import REFUSALS, SwapReport
 
     try:
-        return bring(name, tell)
+        return swap()
     except REFUSALS as refusal:
         return SwapReport(before=serving, after=serving, seconds={}, ok=False, reason=plain(words_of(refusal)))
-
-
-def _difference(registry: Registry, a: str, b: str) -> Difference:
-    from steper_agent.students.compare import compare
-
-    return compare(*(registry.path_of(registry.verify(name).name) for name in (a, b)))
-
-
-def _glance(registry: Registry) -> tuple[int, int, int] | str | None:
-    """What changes when the history does: one look at its file's date and size, or why there is none."""
-    try:
-        return registry.history.signature()
-    except OSError as unreadable:
-        return words_of(unreadable)
 
 
 def _name(key: str) -> str:

@@ -1,10 +1,11 @@
-"""A swap as it is watched: its phases with their seconds, why a student was refused, and the question before a decision."""
+"""A swap as it is watched: its phases with their seconds, why a student was refused, and the questions before a decision."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -27,6 +28,30 @@ STYLES: dict[Status, str] = {"waiting": "dim", "running": "bold $accent", "done"
 STILL_USED = "runs still use the old version: it stays loaded until they end"
 TICK = 0.25
 """Seconds between two looks at the clock while a phase runs."""
+SILENT = {"preflight", "load", "warm", "canary", "switch"}
+"""What these phases tell is who is swapped in, which stands above; a gate tells how far it is, the later ones who goes."""
+NO_GATE = """\
+There is no gate here: nothing says whether it answers as well as what serves now. To have one, give questions with their
+answers when you start: steper chat --gate QUESTIONS.jsonl"""
+WORLD_QUESTIONS = 100
+"""Of the micro-world's own gate; on two cores both models answer them in about a minute."""
+Answered = TypeVar("Answered")
+
+
+class Gate(NamedTuple):
+    """What a student must pass to be swapped in: it and what serves now answer the same questions, and are compared."""
+
+    questions: Path | None = None
+    """A file of questions with their answers; None: the micro-world's own."""
+    min_delta: float = -1.0
+    """Least gain in points of EM; -1 allows to lose one."""
+
+    def about(self, *, has_world: bool) -> str:
+        """What is asked and what is wanted, in words; empty where there is nothing to ask."""
+        if self.questions is None and not has_world:
+            return ""
+        asked = f"the questions of {self.questions}" if self.questions else f"{WORLD_QUESTIONS} questions about the micro-world"
+        return f"{asked}; at least {self.min_delta:+.1f} points of EM are wanted"
 
 
 class Stage(NamedTuple):
@@ -55,11 +80,11 @@ class Course:
     """None while it runs, and where it ended without one."""
 
     def enter(self, phase: str, words: str, at: float) -> None:
-        """`failed` is no phase: it tells how the running one ended."""
+        """`failed` is no phase: it tells how the running one ended. A phase that is entered again tells how far it is."""
         if phase == "failed":
             self.reason = words
         else:
-            self.phases.setdefault(phase, (at, words))
+            self.phases[phase] = (self.phases.get(phase, (at, ""))[0], words)
 
     def end(self, report: SwapReport, at: float) -> None:
         self.report, self.ended, self.reason = report, at, None if report.ok else report.reason
@@ -123,8 +148,7 @@ def _heading(course: Course, now: float) -> Content:
 
 def _line(stage: Stage) -> Content:
     seconds = "" if stage.seconds is None else f"{stage.seconds:.2f} s"
-    # What the phases up to the switch tell is who is swapped in, which stands above; the later ones name who goes.
-    words = "" if stage.phase in PHASES[:6] else one_line(stage.words, 80)
+    words = "" if stage.phase in SILENT else one_line(stage.words, 200)
     return Content.assemble(
         (f"{SIGNS[stage.status]} ", STYLES[stage.status]), f"{one_line(stage.phase, 20):<10}",
         (f"{stage.status:<8}", STYLES[stage.status]), f"{seconds:>9}  ", (words, "dim"),
@@ -186,33 +210,51 @@ class SwapProgress(Static):
             self.update(course_content(self.course, time.monotonic()))
 
 
-class Decision(ModalScreen[str | None]):
-    """Asks before something changes for others too. Comes to the reason a person gives, which may be empty; None: no."""
+class Asking(ModalScreen[Answered | None]):
+    """A question before something changes: a title, what it is about, buttons. Comes to None where a person leaves it."""
 
     DEFAULT_CSS = """
-    Decision { align: center middle; }
-    Decision > Vertical {
+    Asking { align: center middle; }
+    Asking > Vertical {
         width: 72; max-width: 96%; height: auto; max-height: 96%; padding: 1 2; border: round $primary; background: $surface;
         overflow-y: auto;
     }
-    Decision Input { margin: 1 0; }
-    Decision Horizontal { height: auto; align-horizontal: right; }
-    Decision Button { margin-left: 2; }
+    Asking Input { margin-top: 1; }
+    Asking Horizontal { height: auto; align-horizontal: right; margin-top: 1; }
+    Asking Button { margin-left: 1; }
     """
     BINDINGS = [Binding("escape", "cancel", "Cancel")]
 
-    def __init__(self, title: str, about: str, verb: str) -> None:
+    def __init__(self, title: str, about: str) -> None:
         super().__init__()
-        self._title, self._about, self._verb = title, about, verb
+        self._title, self._about = title, about
 
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Static(Content.styled(shown(self._title), "bold"), markup=False)
             yield Static(inert(self._about), markup=False)
-            yield Input(placeholder="reason, kept in the history (may be empty)")
-            with Horizontal():
-                yield Button(self._verb, variant="primary", id="yes")
-                yield Button("Cancel", id="no")
+            yield from self.answers()
+
+    def answers(self) -> ComposeResult:
+        """What a person chooses among."""
+        raise NotImplementedError
+
+    def action_cancel(self) -> None:
+        self.dismiss(None)
+
+
+class Decision(Asking[str]):
+    """Asks before something changes for others too. Comes to the reason a person gives, which may be empty."""
+
+    def __init__(self, title: str, about: str, verb: str) -> None:
+        super().__init__(title, about)
+        self._verb = verb
+
+    def answers(self) -> ComposeResult:
+        yield Input(placeholder="reason, kept in the history (may be empty)")
+        with Horizontal():
+            yield Button(self._verb, variant="primary", id="yes")
+            yield Button("Cancel", id="no")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         self.dismiss(event.value)
@@ -220,5 +262,34 @@ class Decision(ModalScreen[str | None]):
     def on_button_pressed(self, event: Button.Pressed) -> None:
         self.dismiss(self.query_one(Input).value if event.button.id == "yes" else None)
 
-    def action_cancel(self) -> None:
-        self.dismiss(None)
+
+class SwapDecision(Asking[bool]):
+    """Asks on which terms a student is swapped in. Comes to whether it goes through the gate, the first choice where there is one."""
+
+    BINDINGS = [Binding("g", "swap(True)", "Through the gate"), Binding("w", "swap(False)", "Without a gate")]
+
+    def __init__(self, wanted: str, serving: str, gate: str) -> None:
+        """`gate`: what is asked, and what is wanted, in words; empty where there is none."""
+        through = (
+            f"Through the gate: first it and {serving or 'what serves now'} answer {gate}. Until then, and where it falls short, the "
+            "old one serves on.\n\nWithout a gate: it serves as soon as it says what its trainer saw it say. Nobody has looked whether "
+            "it answers as well."
+        )
+        super().__init__(f"Swap in {wanted}?", through if gate else NO_GATE)
+        self._has_gate = bool(gate)
+
+    def answers(self) -> ComposeResult:
+        with Horizontal():
+            if self._has_gate:
+                yield Button("Through the gate", variant="primary", id="gated")
+            yield Button("Without a gate", id="ungated")
+            yield Button("Cancel", id="no")
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        self.dismiss({"gated": True, "ungated": False}.get(str(event.button.id)))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool:
+        return self._has_gate or (action, *parameters) != ("swap", True)
+
+    def action_swap(self, is_gated: bool) -> None:
+        self.dismiss(is_gated)

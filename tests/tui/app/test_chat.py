@@ -12,9 +12,10 @@ from textual.widgets import Markdown, Static
 
 from steper_agent.errors import ModelError
 from steper_agent.records import Exchange, Hit, Passage
+from tests.tui.app.exchanges import exchange
 from tests.tui.app.hostile import FORBIDDEN, HOSTILE
 from tui.app.chain import ExchangeView, PassageLine, StepView
-from tui.app.chat import ChatPane, Idea
+from tui.app.chat import MOST_WHOLE, ChatPane, Earlier, Idea
 from tui.app.composer import Composer
 from tui.app.desk import Choice, Desk
 from tui.app.evidence import EvidencePane
@@ -207,3 +208,71 @@ async def test_a_run_that_came_to_nothing_is_no_part_of_the_conversation() -> No
     first = await answered(desk, "What is the mother of Tendal Wimkin?", [stopped])
     assert first.trajectory.answer
     assert first.trajectory.question.text == first.asked
+
+
+async def test_a_long_conversation_opens_at_its_end_and_what_is_before_comes_when_it_is_asked_for() -> None:
+    told = [exchange(f"question {number}", f"answer {number}") for number in range(500)]
+    app = Host(Scripted())
+    async with app.run_test(size=(80, 24)) as pilot:
+        chat = app.query_one(ChatPane)
+        await chat.restart(told)
+        await pilot.pause()
+        assert whole(app) == told[-MOST_WHOLE:]
+        assert "480 earlier exchanges" in text_of(app.query_one(Earlier))
+        assert app.query_one("#transcript").is_vertical_scroll_end
+        app.query_one(Earlier).focus()
+        await pilot.press("enter")
+        await soon(pilot, lambda: len(app.query(ExchangeView)) == 2 * MOST_WHOLE)
+        assert whole(app) == told[-2 * MOST_WHOLE :]
+        await pilot.pause()
+        app.query_one("#transcript").scroll_home(animate=False)
+        await pilot.pause()
+        await pilot.click(Earlier)
+        await soon(pilot, lambda: "440 earlier exchanges" in text_of(app.query_one(Earlier)))
+        assert whole(app) == told[-3 * MOST_WHOLE :]
+
+
+async def test_a_conversation_that_goes_on_keeps_no_more_than_its_newest_exchanges_on_the_screen() -> None:
+    told = [exchange(f"question {number}") for number in range(MOST_WHOLE)]
+    app = Host(Scripted(Asked(1, "q"), Reasoned(1, "So.", "ok")))
+    async with app.run_test() as pilot:
+        await app.query_one(ChatPane).restart(told)
+        await write(pilot, "And then?")
+        await soon(pilot, lambda: bool(app.answered))
+        assert whole(app) == [*told[1:], *app.answered]
+        assert "1 earlier exchange:" in text_of(app.query_one(Earlier))
+        await app.query_one(ChatPane).restart([])
+        assert not app.query_one(Earlier).display
+
+
+async def test_what_was_folded_from_the_beginning_is_there_when_it_is_unfolded() -> None:
+    told = [exchange("first"), exchange("second")]
+    app = Host(Scripted())
+    async with app.run_test(size=(140, 45)) as pilot:
+        await app.query_one(ChatPane).restart(told)
+        older, newest = app.query(ExchangeView)
+        assert not older.query(PassageLine)
+        assert len(newest.query(PassageLine)) == sum(len(step.hits) for step in told[1].trajectory.steps)
+        older.focus()
+        await pilot.press("f")
+        await pilot.pause()
+        assert [line.hit for line in older.query(PassageLine)] == [hit for step in told[0].trajectory.steps for hit in step.hits]
+        assert [line.rests for line in older.query(PassageLine)] == [line.rests for line in newest.query(PassageLine)]
+        assert text_of(older.query(".rationale").first(Static)) == f"→ {told[0].trajectory.steps[0].rationale}"
+
+
+async def test_a_run_of_a_conversation_that_was_left_is_no_part_of_the_next_one() -> None:
+    app = Host(Scripted(Asked(1, "first"), wait=True))
+    async with app.run_test() as pilot:
+        chat = app.query_one(ChatPane)
+        await write(pilot, "Who?")
+        await soon(pilot, lambda: bool(app.query(StepView)))
+        await chat.restart([exchange("another")])
+        await soon(pilot, lambda: not chat.is_running)
+        await pilot.pause()
+        assert [one.asked for one in chat.exchanges] == ["another"]
+        assert not app.answered
+
+
+def whole(app: Host) -> list[Exchange | None]:
+    return [view.finished for view in app.query(ExchangeView)]

@@ -361,6 +361,13 @@ def test_markdown_tells_the_chain_in_order(store):
         at = markdown.index(each, at) + len(each)
 
 
+def test_one_exchange_by_itself_is_what_an_export_says_of_it(store):
+    told = exchange("Who?", "Manet", note="why")
+    one = store.add(store.begin("").id, told)
+    alone = room.as_markdown(told)
+    assert store.export(one.id, "markdown") == f"# Who?\n\n{alone.replace('## Question', '## Question 1')}"
+
+
 def test_json_leaves_nothing_out(store):
     told = [exchange(f"q{n}", note="stopped") for n in range(3)]
     one = store.begin("")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 from textual.widgets import Footer, Input
@@ -106,6 +107,26 @@ async def test_one_click_picks_and_two_open(store):
         await pilot.click(ConversationList, offset=(5, 1), times=2)
         await pilot.click(ConversationList, offset=(5, 10), times=2)
         assert [one.title for one in pilot.app.opened] == ["Provence"]
+
+
+async def test_what_is_pasted_into_a_search_or_a_title_is_one_line_of_text(store):
+    async with Screen(store).run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        for key, field in (("slash", "#history-search"), ("r", "#history-title")):
+            await pilot.press(key)
+            pilot.app.query_one(field, Input).clear()
+            pilot.app.post_message(events.Paste("Em\x1b[2J\u202ema\r\n\x07" + "\x9b31mred" * 10_000))
+            await pilot.pause()
+            text = await settle(pilot)
+            value = pilot.app.query_one(field, Input).value
+            assert value.startswith("Emma redred")
+            assert not FORBIDDEN & set(value + text) - {"\n"}
+            pilot.app.copy_to_clipboard("\x1b[31mtwo\nlines")
+            pilot.app.query_one(field, Input).clear()
+            await pilot.press("ctrl+v")
+            assert pilot.app.query_one(field, Input).value == "two lines"
+            await pilot.press("escape", "escape")
+            await settle(pilot)
 
 
 async def test_slash_searches_and_escape_leaves_first_the_field_then_the_search(store):

@@ -50,6 +50,17 @@ class Screen(App[None]):
         return "\n".join("".join(segment.text for segment in strip) for strip in self.screen._compositor.render_strips())
 
 
+class Following(Screen):
+    """With a folder that was named on the command line."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        super().__init__(root)
+        self.folder = folder
+
+    def compose(self) -> ComposeResult:
+        yield RunsPane(self.root, follow=self.folder)
+
+
 async def settle(pilot: Pilot[None]) -> str:
     for _ in range(3):
         await pilot.app.workers.wait_for_complete()
@@ -325,3 +336,34 @@ async def test_hostile_names_settings_and_reports_are_inert(tmp_path):
             assert not FORBIDDEN & set(app.text)
             assert not any(FORBIDDEN & set(str(static.content)) for static in app.query(Static))
         assert app.is_running
+
+
+@pytest.mark.parametrize("written_as", ["{root}/collect", "{root}/../{name}/collect", "{root}/./collect/"])
+async def test_a_run_is_followed_however_its_folder_is_written(tmp_path, written_as):
+    written(folder(tmp_path, "collect", COLLECT) / "journal.jsonl", node(), end())
+    folder(tmp_path, "evaluate", COLLECT)
+    app = Following(tmp_path, Path(written_as.format(root=tmp_path, name=tmp_path.name)))
+    async with app.run_test() as pilot:
+        await settle(pilot)
+        assert app.pane.chosen == tmp_path / "collect"
+        assert len(app.pane.runs) == 2
+
+
+async def test_of_a_folder_that_only_holds_runs_one_of_those_is_followed(tmp_path):
+    inner = tmp_path / "elsewhere" / "today"
+    folder(inner, "collect", COLLECT)
+    folder(tmp_path / "runs", "newer", COLLECT)
+    app = Following(tmp_path / "runs", inner)
+    async with app.run_test() as pilot:
+        await settle(pilot)
+        assert app.pane.chosen == inner / "collect"
+
+
+async def test_a_run_that_has_not_begun_is_waited_for(tmp_path):
+    app = Following(tmp_path / "runs", tmp_path / "later")
+    async with app.run_test() as pilot:
+        assert "Waiting for a run" in await settle(pilot)
+        folder(tmp_path, "later", COLLECT)
+        app.pane.look()
+        await settle(pilot)
+        assert app.query("#chosen > .page")

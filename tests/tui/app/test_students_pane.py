@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from textual.app import App, ComposeResult
 from textual.pilot import Pilot
-from textual.widgets import DataTable, Input, Static
+from textual.widgets import Button, DataTable, Input, Static
 
 from steper_agent.errors import AdapterError
 from steper_agent.models.slot import OnPhase, SwapReport
@@ -26,7 +26,7 @@ from tests.steper_agent.students.registries import make_students, name_of
 from tests.tui.app.hostile import FORBIDDEN, HOSTILE
 from tui.app.student_card import difference_content
 from tui.app.students import NOT_HERE, StudentsPane
-from tui.app.swapping import PHASES, Course, Decision, SwapProgress
+from tui.app.swapping import NO_GATE, PHASES, Course, Decision, Gate, SwapDecision, SwapProgress
 
 SIZES = [(80, 24), (140, 45)]
 BASE = "base@000000000000"
@@ -37,11 +37,14 @@ class Seat:
 
     def __init__(self, *, phases: tuple[str, ...] = PHASES, refusal: str | Exception = "", pause: str = "") -> None:
         self.serving, self.phases, self.refusal, self.pause = BASE, phases, refusal, pause
+        self.gate = ""
         self.calls: list[str | None] = []
+        self.gated: list[bool] = []
         self.go = threading.Event()
 
-    def swap(self, name: str | None, on_phase: OnPhase) -> SwapReport:
+    def swap(self, name: str | None, on_phase: OnPhase, is_gated: bool) -> SwapReport:
         self.calls.append(name)
+        self.gated.append(is_gated)
         before, after = self.serving, name or BASE
         for phase in self.phases:
             on_phase(phase, after)  # type: ignore[arg-type]
@@ -65,7 +68,8 @@ class Host(App[None]):
 
     def compose(self) -> ComposeResult:
         seat = self.seat
-        yield StudentsPane(self.registry, serving=lambda: seat.serving if seat else "", swap=seat.swap if seat else None)
+        yield StudentsPane(self.registry, serving=lambda: seat.serving if seat else "", swap=seat.swap if seat else None,
+                           gate=lambda: seat.gate if seat else "")  # fmt: skip
 
     def on_students_pane_swapped(self, swapped: StudentsPane.Swapped) -> None:
         self.reports.append(swapped.report)
@@ -86,6 +90,11 @@ class Host(App[None]):
     @property
     def progress(self) -> str:
         return self.text("SwapProgress")
+
+    @property
+    def asked(self) -> str:
+        """What the question on top says."""
+        return "\n".join(str(part.content) for part in self.screen.query(Static))
 
     @property
     def drawn(self) -> str:
@@ -129,6 +138,13 @@ async def opened(pilot: Pilot[None], rows: int = 4) -> Host:
     assert isinstance(app, Host)
     await soon(pilot, lambda: app.query_one(DataTable).row_count == rows)
     return app
+
+
+async def swap(pilot: Pilot[None], key: str = "s") -> None:
+    """Swap the chosen student in on the terms that are offered first."""
+    await pilot.press(key)
+    await soon(pilot, lambda: isinstance(pilot.app.screen, SwapDecision))
+    await pilot.press("enter")
 
 
 def row_of(app: Host, name: str) -> str:
@@ -193,7 +209,7 @@ async def test_a_swap_is_watched_phase_by_phase_and_told_to_the_app(registry: Re
     seat = Seat(phases=tuple(phase for phase in PHASES if phase != "gate"), pause="warm")
     async with Host(registry, seat).run_test(size=size) as pilot:
         app = await opened(pilot)
-        await pilot.press("enter")
+        await swap(pilot, "enter")
         await soon(pilot, lambda: "▶ warm" in app.progress)
         assert [line[: len(line.split()[1]) + 2] for line in app.progress.splitlines()[1:5]] == ["✓ preflight", "✓ load", "▶ warm", "· canary"]
         seat.go.set()
@@ -220,6 +236,64 @@ async def test_the_bare_base_can_be_swapped_back_in(registry: Registry, made: li
         await soon(pilot, lambda: "● serving" in app.rows[-1])
 
 
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_swap_goes_through_the_gate_first_of_all_and_tells_how_far_it_is(registry: Registry, made: list[Path], size: tuple[int, int]) -> None:
+    seat = Seat(pause="gate")
+    seat.gate = "the questions of dev.jsonl"
+    async with Host(registry, seat).run_test(size=size) as pilot:
+        app = await opened(pilot)
+        await pilot.press("enter")
+        await soon(pilot, lambda: isinstance(app.screen, SwapDecision))
+        assert seat.gate in app.asked
+        assert "Nobody has looked" in app.asked
+        assert all(app.screen.region.contains_region(button.region) for button in app.screen.query(Button))
+        await pilot.press("enter")
+        await soon(pilot, lambda: "▶ gate" in app.progress)
+        began = app.query_one(SwapProgress).course.phases["gate"][0]
+        app.query_one(SwapProgress).enter("gate", "3 of 8 questions", began + 1.0)
+        await pilot.pause()
+        assert "3 of 8 questions" in app.drawn
+        assert app.query_one(SwapProgress).course.phases["gate"][0] == began
+        seat.go.set()
+        await soon(pilot, lambda: bool(app.reports))
+        assert (seat.calls, seat.gated) == ([name_of(made[2])], [True])
+
+
+@pytest.mark.parametrize(("key", "gated"), [("w", [False]), ("g", [True]), ("escape", [])])
+async def test_the_terms_of_a_swap_are_a_persons_choice(registry: Registry, key: str, gated: list[bool]) -> None:
+    seat = Seat()
+    seat.gate = "8 questions"
+    async with Host(registry, seat).run_test(size=(80, 24)) as pilot:
+        app = await opened(pilot)
+        await pilot.press("s")
+        await soon(pilot, lambda: isinstance(app.screen, SwapDecision))
+        await pilot.press(key)
+        await soon(pilot, lambda: len(app.reports) == len(gated))
+        assert seat.gated == gated
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_where_there_is_no_gate_the_pane_says_how_to_get_one(registry: Registry, size: tuple[int, int]) -> None:
+    seat = Seat()
+    async with Host(registry, seat).run_test(size=size) as pilot:
+        app = await opened(pilot)
+        await pilot.press("s")
+        await soon(pilot, lambda: isinstance(app.screen, SwapDecision))
+        assert NO_GATE in app.asked
+        assert "steper chat --gate" in NO_GATE
+        await pilot.press("g")
+        assert isinstance(app.screen, SwapDecision), "there is none to go through"
+        await pilot.click("#ungated")
+        await soon(pilot, lambda: bool(app.reports))
+        assert seat.gated == [False]
+
+
+def test_a_gate_needs_questions() -> None:
+    assert not Gate().about(has_world=False)
+    assert "micro-world" in Gate().about(has_world=True)
+    assert "dev.jsonl" in Gate(Path("dev.jsonl")).about(has_world=True)
+
+
 async def test_a_click_chooses_a_student_and_a_second_one_swaps_nothing(registry: Registry, made: list[Path]) -> None:
     seat = Seat()
     async with Host(registry, seat).run_test(size=(80, 24)) as pilot:
@@ -234,7 +308,7 @@ async def test_while_a_swap_runs_keys_work_and_a_second_swap_is_refused_in_words
     seat = Seat(pause="load")
     async with Host(registry, seat).run_test(size=(80, 24)) as pilot:
         app = await opened(pilot)
-        await pilot.press("s")
+        await swap(pilot)
         await soon(pilot, lambda: "▶ load" in app.progress)
         await pilot.press("down", "s")
         assert "a swap is running" in app.note
@@ -250,7 +324,7 @@ async def test_a_refusal_says_what_where_and_how_to_mend_it_and_who_serves_on(re
     refusal = str(AdapterError("says other words than its trainer saw", where="golden.jsonl:3", fix="train it again\nwith the same base"))
     async with Host(registry, Seat(phases=PHASES[:4], refusal=refusal)).run_test(size=(80, 24)) as pilot:
         app = await opened(pilot)
-        await pilot.press("s")
+        await swap(pilot)
         await soon(pilot, lambda: bool(app.reports))
         assert not app.reports[0].ok
         assert refusal in app.progress
@@ -266,11 +340,11 @@ async def test_a_swap_that_raises_is_a_refusal_and_the_next_one_is_free(registry
     seat = Seat(phases=("preflight",), refusal=error)
     async with Host(registry, seat).run_test(size=(80, 24)) as pilot:
         app = await opened(pilot)
-        await pilot.press("s")
+        await swap(pilot)
         await soon(pilot, lambda: "✗ preflight" in app.progress)
         assert str(error) in app.progress
         seat.refusal = ""
-        await pilot.press("s")
+        await swap(pilot)
         await soon(pilot, lambda: "serves here now" in app.progress)
 
 
@@ -402,7 +476,7 @@ async def test_hostile_text_is_text_wherever_it_stands(first: int) -> None:
     async with Host(Elsewhere(texts), seat).run_test(size=(80, 24)) as pilot:
         app = await opened(pilot, rows=2)
         said = [app.drawn, app.text("#card"), *app.rows]
-        await pilot.press("s")
+        await swap(pilot)
         await soon(pilot, lambda: bool(app.reports))
         facts = tuple(Fact("created_by", text, {text: 0.5}) for text in texts)
         card = Elsewhere(texts).card("student@0123456789ab")
@@ -422,7 +496,7 @@ async def test_a_swap_that_is_over_keeps_its_place_but_an_unseen_one_takes_none(
     async with Host(registry, Seat()).run_test(size=(80, 24)) as pilot:
         app = await opened(pilot)
         assert not app.query_one(SwapProgress).display
-        await pilot.press("s")
+        await swap(pilot)
         await soon(pilot, lambda: bool(app.reports))
         assert app.query_one(SwapProgress).display
 

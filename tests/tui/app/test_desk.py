@@ -1,0 +1,110 @@
+"""Runs go on beside the screen: what happens is told in order, whoever stops listening stops them, and what they held is free."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import pytest
+
+from steper_agent.models.slot import ModelSlot
+from tui.app.desk import Choice, Desk
+from tui.app.messages import Asked, Ended, Happening, Reasoned, Wrote
+from tui.app.running import Background, joined
+
+HELD = list[str]()
+
+
+async def telling(*told: Happening | Exception, forever: bool = False) -> AsyncGenerator[Happening]:
+    HELD.append(threading.current_thread().name)
+    try:
+        for one in told:
+            if isinstance(one, Exception):
+                raise one
+            yield one
+            await asyncio.sleep(0)
+        if forever:
+            await asyncio.Event().wait()
+    finally:
+        await asyncio.sleep(0)
+        HELD.clear()
+
+
+async def hear(source: AsyncGenerator[Happening], heard: list[Happening], background: Background | None = None) -> None:
+    async for one in (background or Background()).listen(source):
+        heard.append(one)
+
+
+def test_pieces_of_one_rationale_come_as_one_and_nothing_is_lost_or_turned_around() -> None:
+    told = deque[Happening]([Asked(1, "q"), Wrote(1, "a"), Wrote(1, "b"), Reasoned(1, "ab", "ok"), Asked(2, "r"), Wrote(2, "c"), Wrote(3, "d")])
+    assert [*joined(told)] == [Asked(1, "q"), Wrote(1, "ab"), Reasoned(1, "ab", "ok"), Asked(2, "r"), Wrote(2, "c"), Wrote(3, "d")]
+    assert not told
+
+
+async def test_what_happens_is_told_from_another_thread_in_its_order() -> None:
+    told = [Asked(1, "q"), Reasoned(1, "r", "ok"), Asked(2, "q"), Reasoned(2, "r", "ok")]
+    heard = list[Happening]()
+    await hear(telling(*told), heard)
+    assert heard == told
+
+
+async def test_what_was_told_before_a_failure_is_heard_and_then_the_failure() -> None:
+    heard = list[Happening]()
+    with pytest.raises(LookupError, match="gone"):
+        await hear(telling(Asked(1, "q"), LookupError("gone")), heard)
+    assert heard == [Asked(1, "q")]
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False])
+async def test_whoever_stops_listening_goes_on_when_the_run_has_ended(is_cancelled: bool) -> None:
+    first = asyncio.Event()
+
+    async def listen() -> None:
+        async with aclosing(Background().listen(telling(Asked(1, "q"), forever=True))) as told:
+            async for _ in told:
+                assert threading.current_thread().name not in HELD
+                first.set()
+                if not is_cancelled:
+                    break
+
+    listening = asyncio.create_task(listen())
+    await first.wait()
+    if is_cancelled:
+        assert HELD
+        listening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await listening
+    await asyncio.wait([listening])
+    assert not HELD
+
+
+async def test_all_runs_share_one_loop() -> None:
+    loops = set[asyncio.AbstractEventLoop]()
+
+    async def note() -> AsyncGenerator[Happening]:
+        loops.add(asyncio.get_running_loop())
+        yield Asked(1, "q")
+
+    background = Background()
+    await asyncio.gather(*(hear(note(), [], background) for _ in range(3)))
+    assert len(loops) == 1
+    assert asyncio.get_running_loop() not in loops
+
+
+@pytest.mark.usefixtures("world")
+async def test_a_run_that_is_stopped_gives_its_model_back() -> None:
+    desk, choice = Desk(), Choice()
+    question = desk.question_ideas(choice, 1)[0]
+    async with aclosing(desk.ask(question, (), choice)) as told:
+        async for _ in told:
+            break
+    assert [slot._leases for slot in slots(desk)] == [{}]
+    assert isinstance([one async for one in desk.ask(question, (), choice)][-1], Ended)
+    assert [slot._leases for slot in slots(desk)] == [{}]
+
+
+def slots(desk: Desk) -> list[ModelSlot]:
+    return list(desk._slots.values())
