@@ -11,6 +11,9 @@ Kind = Literal["initialization", "expansion", "aggregation"]
 
 KINDS: tuple[Kind, ...] = ("initialization", "expansion", "aggregation")
 
+View = Literal["stepwise", "vanilla", "single_step", "chain_of_note", "sail", "self_rag"]
+"""What is taught of a trajectory: one example a step, the last step's only, or the chain retold as one of the rivals would."""
+
 Node = Literal["begin", "form_query", "retrieve", "reason", "answer", "label", "score"]
 """The first five are the run's own. A `label` is what a teacher says where another model's run asked that model; a `score` is how
 likely it holds what was said there. Neither changes the run."""
@@ -272,7 +275,7 @@ class StudentCard(Record):
     """Fingerprint of the base model: architecture, sizes, tokenizer, weights."""
     form: Literal["adapter", "full"]
     target: Literal["cumulative", "incremental"]
-    view: Literal["stepwise", "vanilla"]
+    view: View
     data: str
     """Digest of the data set it was trained on."""
     sigma: dict[Kind, float]

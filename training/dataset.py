@@ -13,23 +13,24 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from steper_agent.config import Config, command_line
 from steper_agent.durable import digest, digest_file, write_atomic
 from steper_agent.errors import ConfigError, DataError, JournalError
 from steper_agent.journal import trajectories
-from steper_agent.records import KINDS, Example, Kind, Likely, Record, Trajectory
+from steper_agent.records import KINDS, Example, Kind, Trajectory, View
 from steper_agent.retrieval import read_questions
+from training.dataset_folder import CARD, EXAMPLES, DatasetCard, JournalPart, read_card
 from training.filters import HeldOut, filters_for, first_reason, near_told, recipes_of
-from training.labels import fits_of_labels, with_likely
-from training.lengths import Cuts, Lengths, Tally, window_for
+from training.labels import with_likely
+from training.lengths import Tally, window_for
+from training.rivals import ONE_EXAMPLE, filters_of, fits_for
 from training.run_folder import SETTINGS, claim
-from training.views import Target, Teaching, View, check_template, fits_of
+from training.views import Target, Teaching, check_template
 
-EXAMPLES, CARD = "examples.jsonl", "card.json"
 TOO_LONG, OTHER_KINDS = "too long", "no step of these kinds"
 
 OnProgress = Callable[[int, int], None]
@@ -40,7 +41,9 @@ class DatasetConfig(Config):
     journal: tuple[Path, ...] = Field(description="journals written by training.collect; several of one recipe make one data set")
     base: Path = Field(description="folder of the base model the student starts from; its tokenizer makes the ids")
     out: Path = Field(description="folder for the data set")
-    view: View = Field("stepwise", description="stepwise: one example a step; vanilla: the last step's only")
+    view: View = Field("stepwise", description="stepwise: one example a step; vanilla: the last step's only; single_step, chain_of_note, "
+                                               "sail, self_rag: the chain as these rivals would tell it (docs/comparison.md)")
+    ungrounded: bool = Field(False, description="rivals that search once: also teach what their one search does not find")
     kinds: tuple[Kind, ...] = Field(KINDS, min_length=1, description="kinds of step that make examples, parted by commas")
     target: Target = Field("cumulative", description="cumulative: learn all lines so far; incremental: the step's own, for tool_calling")
     max_length: int = Field(0, ge=0, description="tokens; a longer example loses its oldest unneeded passages; 0: the base's context, up to 4096")
@@ -50,6 +53,8 @@ class DatasetConfig(Config):
     contributing: bool = Field(False, description="keep chains only whose every step contributed to the answer")
     dedupe: bool = Field(False, description="keep the first of equal chains of equal questions")
     held_out: tuple[Path, ...] = Field((), description="files of questions used for evaluation: what is in them is not taught")
+    teacher: Path | None = Field(None, description="folder of the teacher: keep its log-probabilities (collect --logprobs, --score), "
+                                                    "for distill --kl; its tokenizer must be the base's")
     allow_mixed_recipes: bool = Field(False, description="take trajectories made with other prompts, k, budget, index or teacher together")
     dry_run: bool = Field(False, description="print what would be made, trimmed and dropped, and write nothing")
 
@@ -74,60 +79,6 @@ class Begun(DatasetConfig):
     """Of the base."""
     journal_contents: str
     """Digest of all journals and files of questions as they were read."""
-
-
-class JournalPart(Record):
-    """What one journal gave."""
-
-    path: Path
-    digest: str
-    """SHA-256."""
-    recipes: tuple[str, ...]
-    models: tuple[str, ...]
-    """Versions that answered."""
-    trajectories: dict[str, int]
-    """Counts: read, kept, and left out by reason."""
-    examples: dict[Kind, int]
-    rounds: dict[int, int]
-    """Trajectories read, by the round in which a teacher labelled them; 0 where it walked by itself."""
-
-
-class DatasetCard(Record):
-    """What a data set holds and where it came from."""
-
-    view: View
-    kinds: tuple[Kind, ...]
-    target: Target
-    base: str
-    """Fingerprint of the base model whose tokenizer made the ids."""
-    max_length: int
-    filters: tuple[str, ...]
-    """Those a trajectory went through, in their order."""
-    journals: tuple[JournalPart, ...]
-    """In the order given."""
-    held_out: dict[str, str]
-    """Files of evaluation questions → SHA-256."""
-    recipes: tuple[str, ...]
-    """Digests of the recipes the trajectories came from."""
-    allow_mixed_recipes: bool
-    trajectories: dict[str, int]
-    """Counts: read, kept, and left out by reason, which add up."""
-    examples: dict[Kind, int]
-    """Written."""
-    examples_trimmed: int
-    """Of these: without some of their passages."""
-    examples_too_long: int
-    """Not written."""
-    cuts: dict[Kind, Cuts]
-    lengths: dict[Kind, Lengths]
-    """Of all examples, those not written too, before anything was trimmed."""
-    tokens: int
-    learned_tokens: int
-    plan: tuple[str, ...]
-    """Lengths and cuts as people read them, in lines."""
-    warnings: tuple[str, ...]
-    digest: str
-    """SHA-256 of examples.jsonl."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -182,12 +133,15 @@ def build(config: DatasetConfig, *, on_progress: OnProgress | None = None, on_pl
 
 
 def _teaching(config: DatasetConfig) -> Teaching:
-    from steper_agent.models.loading import open_vocabulary
+    from steper_agent.models.loading import open_tokenizer, open_vocabulary, same_vocabulary
 
-    if config.view == "vanilla" and "aggregation" not in config.kinds:
-        raise ConfigError("the vanilla view has no step of these kinds, only aggregation", where="kinds", fix="--view stepwise")
+    if config.view in ONE_EXAMPLE and "aggregation" not in config.kinds:
+        raise ConfigError(f"the {config.view} view has no step of these kinds, only aggregation", where="kinds", fix="--view stepwise")
     vocabulary = open_vocabulary(config.base)
     check_template(vocabulary.tokenizer, config.base)
+    if config.teacher and (differs := same_vocabulary(open_tokenizer(config.teacher), vocabulary.tokenizer)):
+        raise ConfigError(f"the teacher's token ids are not the base's: {differs}", where=config.teacher,
+                          fix="leave --teacher out and learn from its words, or take a base with its tokenizer")
     return Teaching(vocabulary.tokenizer, config.view, config.target, window_for(config.max_length, vocabulary.window, config.base), config.kinds)
 
 
@@ -225,17 +179,17 @@ def _make(config: DatasetConfig, begun: Begun, teaching: Teaching, on_progress: 
     recipes = recipes_of(journals, mixed=config.allow_mixed_recipes)
     held_out = HeldOut.of(question for path in config.held_out for question in read_questions(path))
     filters = filters_for(held_out, correct=not config.all_answers, supported=config.supported, contributing=config.contributing,
-                          dedupe=config.dedupe)
+                          dedupe=config.dedupe) | filters_of(config.view, ungrounded=config.ungrounded)
     whole, parts = Tally(config.kinds), {path: Tally(config.kinds) for path in journals}
-    lines, near = list[str](), list[str]()
+    lines, near, likely = list[str](), list[str](), 0
     for done, (path, trajectory) in enumerate(read, start=1):
         reason = first_reason(trajectory, filters.values())
-        fits = [] if reason else (fits_of_labels if trajectory.labels else fits_of)(trajectory, len(lines), teaching)
-        examples = [example if trajectory.labels else with_likely(example, trajectory.likely.get(example.step))
-                    for example in (fit.example for fit in fits) if example]
+        fits = [] if reason else fits_for(trajectory, len(lines), teaching)
+        examples = [_told(fit.example, trajectory, config.teacher) for fit in fits if fit.example]
         reason = reason or ("" if examples else TOO_LONG if fits else OTHER_KINDS)
         for tally in (whole, parts[path]):
             tally.add(reason, fits)
+        likely += sum(example.likely is not None for example in examples)
         if not reason:
             lines.append(_line(len(lines), trajectory, examples))
             near += held_out.near(trajectory.question)
@@ -246,11 +200,21 @@ def _make(config: DatasetConfig, begun: Begun, teaching: Teaching, on_progress: 
         filters=tuple(filters), held_out={str(path): digest_file(path) for path in config.held_out}, recipes=recipes,
         journals=tuple(_part(path, told, parts[path]) for path, told in journals.items()), allow_mixed_recipes=config.allow_mixed_recipes,
         trajectories=dict(whole.trajectories), examples=whole.examples, examples_trimmed=sum(cut.trimmed for cut in whole.cuts.values()),
-        examples_too_long=sum(sum(cut.dropped.values()) for cut in whole.cuts.values()), cuts=whole.cuts, lengths=whole.lengths,
+        examples_too_long=sum(sum(cut.dropped.values()) for cut in whole.cuts.values()), examples_with_likely=likely, cuts=whole.cuts, lengths=whole.lengths,
         tokens=whole.tokens, learned_tokens=whole.learned, plan=whole.told(teaching.max_length), warnings=near_told(near),
         digest=hashlib.sha256("".join(lines).encode()).hexdigest(),
     )  # fmt: skip
     return card, lines
+
+
+def _told(example: Example, trajectory: Trajectory, teacher: Path | None) -> Example:
+    """The example with its teacher's log-probabilities, if they are wanted."""
+    if teacher:
+        return example if trajectory.labels else with_likely(example, trajectory.likely.get(example.step))
+    if not any(example.learn):
+        raise ConfigError("this journal's turns were scored: they teach by the teacher's log-probabilities alone", where="teacher",
+                          fix="give the teacher's folder with --teacher")
+    return example.model_copy(update={"likely": None})
 
 
 def _part(path: Path, told: Sequence[Trajectory], tally: Tally) -> JournalPart:
@@ -274,61 +238,6 @@ def _refuse_poor(config: DatasetConfig, card: DatasetCard) -> None:
     if not made:
         raise DataError(f"no trajectory is usable: {card.trajectories}", where=where,
                         fix="collect more, leave out a filter, or keep wrong answers too with --all-answers")
-
-
-def read_card(folder: Path) -> DatasetCard:
-    """The card of a data set folder."""
-    path = folder / CARD
-    if not path.is_file():
-        raise DataError("there is no data set here", where=folder, fix="make one: python -m training.dataset --out DIR")
-    try:
-        return DatasetCard.model_validate_json(path.read_bytes())
-    except ValidationError as bad:
-        what = f"not a data set's card: {bad.errors()[0]['msg']}"
-        raise DataError(what, where=path, fix="make the data set again") from bad
-
-
-class Dataset(NamedTuple):
-    """What a data set folder holds."""
-
-    trajectories: list[list[Example]]
-    """Of every trajectory, its examples."""
-    question_ids: list[str]
-    """Of every trajectory, its question; a teacher may have answered one several times."""
-
-
-def load_dataset(folder: Path) -> Dataset:
-    """Checked against the card.
-
-    Raises:
-        DataError: the folder is no data set, its examples are not those the card describes, or one of them has nothing to learn.
-    """
-    card, path = read_card(folder), folder / EXAMPLES
-    if not path.is_file() or digest_file(path) != card.digest:
-        raise DataError("the examples are not those the card describes", where=path, fix="make the data set again")
-    data = Dataset([], [])
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                told = json.loads(line)
-                data.question_ids.append(told["question_id"])
-                data.trajectories.append([_example(one, f"{path}:{number}") for one in told["examples"]])
-            except (ValueError, KeyError, TypeError) as bad:
-                raise DataError(f"not a trajectory's examples: {bad!r}", where=f"{path}:{number}", fix="make the data set again") from bad
-    return data
-
-
-def _example(one: dict[str, Any], where: str) -> Example:
-    """The digest vouches for what was written, and validating millions of ids one by one takes minutes. What a hand-made data
-    set may get wrong without anybody seeing it later is looked at."""
-    if len(one["ids"]) != len(one["learn"]):
-        raise DataError(f"step {one['step']} has {len(one['ids'])} ids and a mask of {len(one['learn'])}", where=where, fix="give one 0 or 1 an id")
-    # Nothing stands before the first token, so nothing can be asked to say it.
-    if 1 not in one["learn"][1:] and not one.get("likely"):
-        raise DataError(f"step {one['step']} has nothing to learn: no token is marked in `learn`", where=where,
-                        fix="mark the target's tokens with 1, or leave the example out")
-    likely = Likely.model_validate(one["likely"]) if one.get("likely") else None
-    return Example.model_construct(**{**one, "ids": tuple(one["ids"]), "learn": tuple(one["learn"]), "likely": likely})
 
 
 if __name__ == "__main__":

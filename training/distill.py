@@ -3,6 +3,9 @@
 Trains a LoRA adapter (or all weights) with the step-wise, difficulty-aware objective, shows loss and σ of each kind as
 it goes, and leaves a student with its card. Killed at any moment, the same command goes on from the last checkpoint and
 comes to the same student.
+
+  python -m training.distill inspect --dataset DIR    shows what is learned of an example; see inspect --help
+  python -m training.distill merge --student DIR …    adds an adapter into a copy of its base; see merge --help
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -22,11 +25,15 @@ from steper_agent.errors import ConfigError, DataError
 from steper_agent.records import Kind, Record, StudentCard
 from training.allocator import keep_memory
 from training.curve import Curve, CurvePoint
-from training.dataset import DatasetCard, load_dataset, read_card
+from training.dataset_folder import Dataset, DatasetCard, load_dataset, read_card
+from training.disk import needed, refuse_too_little, room_for
 from training.objective import parse_weighting
+from training.pieces import Packing
 from training.ranks import first_goes_ahead, is_first, meet, world
+from training.reporters import reporters
 from training.run_folder import claim
 from training.verb import quiet_libraries, versions
+from training.watch import Watch, Watched
 
 CURVE, REPORT, STUDENT = "curve.jsonl", "report.json", "student"
 
@@ -50,16 +57,18 @@ class DistillConfig(Config):
         "auto", description="trees: what examples share is computed once; rows: one by one; auto: trees where the base allows it. "
                             "Changes time and memory, not the result")
     weighting: str = Field("learned", description="learned, ema, uniform, or fixed:a,b,c (first, middle, last step)")
+    kl: float = Field(0.0, ge=0, description="weight of the divergence from the teacher's log-probabilities, which the data set must have")
     sigma_rate: float = Field(0.02, gt=0, description="learning rate of log σ²")
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the updates with a rising rate")
     clip: float = Field(1.0, ge=0, description="largest gradient norm; 0: no limit")
     bf16: bool = Field(False, description="compute in bfloat16, keep weights in float32")
     seed: int = Field(0, description="of the adapter's first weights and of the data's order")
     save_every: int = Field(50, gt=0, description="updates between checkpoints")
-    tensorboard: bool = Field(False, description="also write TensorBoard events")
+    report_to: str = Field("none", description="also send every update's figures to tensorboard, wandb (Weights & Biases) or both, parted by a comma")
+    dry_run: bool = Field(False, description="print what the run will take (tokens, updates, memory, time, disk) and write nothing")
 
 
-FREE = ("dataset", "base", "out", "save_every", "tensorboard", "packing")
+FREE = ("dataset", "base", "out", "save_every", "report_to", "packing", "dry_run")
 """Settings that may change between a run and its resumption: what lies at the two paths is compared by digest."""
 
 
@@ -86,17 +95,32 @@ class Distilled(Record):
     settings: dict[str, Any]
     versions: dict[str, str]
     curve: list[CurvePoint]
+    warnings: list[str] = Field(default_factory=list)
+    """What the run tells against itself (training.watch)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     from training.live import Live
 
-    config = command_line(DistillConfig, "distill", __doc__ or "", argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["inspect"]:
+        from training.inspect_example import main as inspect
+
+        return inspect(words[1:])
+    if words[:1] == ["merge"]:
+        from training.merge_student import main as merge
+
+        return merge(words[1:])
+    config = command_line(DistillConfig, "distill", __doc__ or "", words)
+    if config.dry_run:
+        if is_first():
+            print(dry_run(config))
+        return 0
     if not is_first():
         run(config)
         return 0
     with Live() as live:
-        done = run(config, on_update=live.show, on_note=live.note, command=_command(argv))
+        done = run(config, on_update=live.show, on_note=live.note, command=shlex.join(["python", "-m", "training.distill", *words]))
     print(f"{done.name} after {done.steps} updates, {done.seconds:.0f} s of training")
     print(f"student: {done.student}\nplots:   {config.out / 'loss.png'}, {config.out / 'sigma.png'}")
     return 0
@@ -108,23 +132,64 @@ def run(config: DistillConfig, *, on_update: OnUpdate | None = None, on_note: Ca
 
     Raises:
         ConfigError: the run folder was made with other settings.
-        DataError: the data set was made for another base, or is damaged.
+        DataError: the data set was made for another base, or is damaged; or a checkpoint does not come back as it was saved.
+        DiskFull: there is no room for what the run writes.
+        Diverged: a loss or a gradient is no number.
     """
-    parse_weighting(config.weighting)
-    if config.batch % (config.accumulate * world()):
-        raise ConfigError(f"{config.batch} trajectories do not split into {config.accumulate} micro-batches on {world()} processes each",
-                          where="batch", fix="choose a multiple of both")
-    card = read_card(config.dataset)
-    _refuse_other_base(config, card)
+    card = _checked(config)
     with first_goes_ahead():
         claim(config.out, Begun(**config.model_dump(), data=card.digest, fingerprint=card.base), free=FREE)
     if not (config.out / REPORT).is_file():
-        trainer = _train(config, on_update, on_note)
+        watch = Watch(Watched(config.weighting, config.sigma_rate, config.clip, card), on_note if is_first() else lambda _words: None)
+        trainer = _train(config, watch, on_update, on_note)
         weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
         if is_first():
-            _finish(config, card, trainer, weights, command)
+            _finish(config, card, trainer, weights, watch, command)
         meet()
     return Distilled.model_validate_json((config.out / REPORT).read_bytes())
+
+
+def dry_run(config: DistillConfig) -> Any:
+    """What `run` would take (training.plan.Plan); nothing is written.
+
+    Raises:
+        ConfigError, DataError: as `run` does, but for what the run folder holds.
+    """
+    import torch
+
+    from training.plan import Planned, plan
+    from training.trainer import budget_of
+
+    _checked(config)
+    model, data, packing, reason, pad = _prepare(config)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return plan(Planned(
+        model=model, data=data, packing=packing, reason=reason, budget=budget_of(model), pad=pad, batch=config.batch,
+        micro=config.batch // config.accumulate // world(), processes=world(), epochs=config.epochs, max_steps=config.max_steps,
+        save_every=config.save_every, bf16=config.bf16, seed=config.seed, out=config.out,
+    ))  # fmt: skip
+
+
+def _checked(config: DistillConfig) -> DatasetCard:
+    parse_weighting(config.weighting)
+    reporters(config.report_to)
+    if config.batch % (config.accumulate * world()):
+        raise ConfigError(f"{config.batch} trajectories do not split into {config.accumulate} micro-batches on {world()} processes each",
+                          where="batch and accumulate", fix="choose a multiple of both")
+    card = read_card(config.dataset)
+    _refuse_other_base(config, card)
+    _refuse_silence(config, card)
+    return card
+
+
+def _refuse_silence(config: DistillConfig, card: DatasetCard) -> None:
+    """A term that has nothing to work on, or examples that only that term could teach."""
+    if config.kl and not card.examples_with_likely:
+        raise ConfigError("the data set has none of the teacher's log-probabilities", where=config.dataset,
+                          fix="collect with --logprobs or --score, and make the data set with --teacher; or leave --kl out")
+    if not config.kl and not card.learned_tokens:
+        raise ConfigError("nothing in this data set is learned as text: its turns were scored by a teacher", where="kl",
+                          fix="give --kl 1")
 
 
 def _refuse_other_base(config: DistillConfig, card: DatasetCard) -> None:
@@ -136,34 +201,61 @@ def _refuse_other_base(config: DistillConfig, card: DatasetCard) -> None:
                         where=config.dataset, fix=f"make it again: python -m training.dataset --base {config.base} …")
 
 
-def _train(config: DistillConfig, on_update: OnUpdate | None, on_note: Callable[[str], None]) -> Any:
+class Prepared(NamedTuple):
+    model: Any
+    data: Dataset
+    packing: Packing
+    reason: str
+    """Why not trees, where they were wanted."""
+    pad: int
+
+
+def _prepare(config: DistillConfig) -> Prepared:
     from transformers import set_seed
 
     from steper_agent.models.loading import open_tokenizer
     from training.student_model import open_for_training, packing_for, with_adapter
-    from training.trainer import Objective, StepERTrainer, newest_checkpoint
 
     quiet_libraries()
     keep_memory()
     data = load_dataset(config.dataset)
     tokenizer = open_tokenizer(config.base)
     pad = next(id for id in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if id is not None)
-    arguments = _arguments(config)
     set_seed(config.seed)
     model = open_for_training(config.base)
     packing, reason = packing_for(model, config.packing, data.trajectories)
-    if reason:
-        on_note(f"every example is trained by itself, not as a token tree: {reason}")
     if config.method == "lora":
         model = with_adapter(model, config.rank, config.alpha)
-    objective = Objective(config.weighting, config.sigma_rate, packing, pad)
+    return Prepared(model, data, packing, reason, pad)
+
+
+def _train(config: DistillConfig, watch: Watch, on_update: OnUpdate | None, on_note: Callable[[str], None]) -> Any:
+    from training.resume import newest_checkpoint
+    from training.trainer import Objective, StepERTrainer
+
+    arguments = _arguments(config)
+    model, data, packing, reason, pad = _prepare(config)
+    if reason:
+        on_note(f"every example is trained by itself, not as a token tree: {reason}")
+    refuse_too_little(config.out, needed(_trained(model)))
+    objective = Objective(config.weighting, config.sigma_rate, packing, pad, config.kl)
     trainer = StepERTrainer(model, arguments, data, objective, Curve(config.out / CURVE))
-    if on_update:
-        trainer.on_update = lambda point: on_update(point, trainer.state.max_steps)
+    watch.begin()
+
+    def show(point: CurvePoint) -> None:
+        watch.look(point.step, trainer.state.max_steps, trainer.clipped)
+        if on_update:
+            on_update(point, trainer.state.max_steps)
+
+    trainer.on_update = show
     with first_goes_ahead():
         checkpoint = newest_checkpoint(config.out)
     trainer.train_from(checkpoint)
     return trainer
+
+
+def _trained(model: Any) -> int:
+    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
 
 
 def _arguments(config: DistillConfig) -> Any:
@@ -175,43 +267,44 @@ def _arguments(config: DistillConfig) -> Any:
         num_train_epochs=config.epochs, max_steps=config.max_steps or -1, warmup_steps=config.warmup,
         per_device_train_batch_size=config.batch // config.accumulate // world(), gradient_accumulation_steps=config.accumulate,
         max_grad_norm=config.clip, bf16=config.bf16, use_cpu=not torch.cuda.is_available(), save_strategy="steps",
-        save_steps=config.save_every, save_total_limit=2, logging_strategy="steps" if config.tensorboard else "no",
-        report_to="tensorboard" if config.tensorboard else "none", disable_tqdm=True, remove_unused_columns=False,
-        dataloader_num_workers=0, dataloader_pin_memory=torch.cuda.is_available(), eval_strategy="no",
+        save_steps=config.save_every, save_total_limit=2, logging_steps=1,
+        logging_strategy="steps" if reporters(config.report_to) else "no", report_to=reporters(config.report_to) or "none", disable_tqdm=True, remove_unused_columns=False,
+        dataloader_num_workers=0, dataloader_pin_memory=torch.cuda.is_available(), eval_strategy="no", ddp_find_unused_parameters=False,
     )  # fmt: skip
 
 
-def _finish(config: DistillConfig, card: DatasetCard, trainer: Any, weights: Any, command: str) -> None:
+def _finish(config: DistillConfig, card: DatasetCard, trainer: Any, weights: Any, watch: Watch, command: str) -> None:
     from steper_agent.models.loading import open_tokenizer
     from steper_agent.students.golden import write_golden
     from steper_agent.students.student import save_student
     from training.goldens import goldens_of
+    from training.model_card import Taught, write_model_card
     from training.plots import draw_curves
 
     folder = config.out / STUDENT
     # A crash while it was being written may have left half a student.
     shutil.rmtree(folder, ignore_errors=True)
-    trainer.model.save_pretrained(folder, state_dict=weights)
-    (folder / "README.md").unlink(missing_ok=True)
-    if config.method == "full":
-        open_tokenizer(config.base).save_pretrained(folder)
-    write_golden(folder, goldens_of(config.base, folder, trainer.data.trajectories))
-    parameters = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    student = save_student(folder, StudentCard(
-        name="", content="", base=card.base, form="full" if config.method == "full" else "adapter", target=card.target,
-        view=card.view, data=card.digest, sigma=trainer.sigma(), weighting=config.weighting, parameters=parameters,
-        created_by=command,
-    ))  # fmt: skip
     curve = trainer.curve.read()
-    draw_curves(curve, config.out)
-    done = Distilled(student=folder, name=student.name, steps=curve[-1].step, sigma=student.sigma,
-                     seconds=curve[-1].seconds, tokens=curve[-1].tokens, parameters=parameters, settings=config.model_dump(mode="json"),
-                     versions=versions(), curve=curve)
-    write_atomic(config.out / REPORT, done.model_dump_json(indent=1) + "\n")
-
-
-def _command(argv: Sequence[str] | None) -> str:
-    return shlex.join(["python", "-m", "training.distill", *(sys.argv[1:] if argv is None else argv)])
+    watch.end(curve, trainer.clipped)
+    with room_for("the student", folder):
+        trainer.model.save_pretrained(folder, state_dict=weights)
+        (folder / "README.md").unlink(missing_ok=True)
+        if config.method == "full":
+            open_tokenizer(config.base).save_pretrained(folder)
+        write_golden(folder, goldens_of(config.base, folder, trainer.data.trajectories))
+        student = save_student(folder, StudentCard(
+            name="", content="", base=card.base, form="full" if config.method == "full" else "adapter", target=card.target,
+            view=card.view, data=card.digest, sigma=trainer.sigma(), weighting=config.weighting, parameters=_trained(trainer.model),
+            created_by=command,
+        ))  # fmt: skip
+        settings = config.model_dump(mode="json")
+        write_model_card(folder, Taught(student, config.base, card, settings, curve, watch.warnings))
+    with room_for("the report", config.out / REPORT):
+        draw_curves(curve, config.out)
+        done = Distilled(student=folder, name=student.name, steps=curve[-1].step, sigma=student.sigma, seconds=curve[-1].seconds,
+                         tokens=curve[-1].tokens, parameters=student.parameters, settings=settings, versions=versions(), curve=curve,
+                         warnings=watch.warnings)
+        write_atomic(config.out / REPORT, done.model_dump_json(indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -68,6 +68,26 @@ def sum_by_kind(token_losses: Tensor, weights: Tensor) -> Tensor:
     return token_losses @ weights.to(token_losses.dtype)
 
 
+def divergence(logprobs: Tensor, rest: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher ‖ student) at every place, over the teacher's likeliest tokens and all others taken as one.
+
+    What a teacher tells of its likeliest tokens fixes this much of the whole divergence and no more: it is never above it, and
+    nothing exactly where the student gives the told tokens the same chances (Cover, Thomas: KL falls when outcomes are merged).
+
+    Args:
+        logprobs: (R, K) the student's of those tokens; what stands where the teacher told fewer does not count.
+        rest: (R,) the student's of all other tokens together.
+        teacher: (R, K) the teacher's; -inf where it told fewer.
+
+    Returns:
+        (R,) in nats.
+    """
+    told = torch.exp(teacher)
+    others = (1 - told.sum(-1)).clamp(min=0)
+    of_told = torch.where(told > 0, told * (teacher.clamp(min=-1e4) - logprobs), torch.zeros_like(told)).sum(-1)
+    return of_told + torch.xlogy(others, others) - others * rest
+
+
 def combine(sums: Tensor, examples: int, whole: Whole, weighting: Weighting, log_variance: Tensor) -> Tensor:
     """One piece's part of the objective; the parts of all pieces add up to that of the whole batch.
 

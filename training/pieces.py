@@ -32,6 +32,23 @@ LOGITS = 2**28
 
 
 @dataclass(frozen=True)
+class Told:
+    """A teacher's log-probabilities at R places of a piece, the K likeliest at most; R = 0 without any."""
+
+    source: Tensor
+    """(R,) which of the piece's sources."""
+    ids: Tensor
+    """(R, K) tokens; where the teacher told fewer, one of them again."""
+    logprobs: Tensor
+    """(R, K) the teacher's; -inf where it told fewer."""
+    weights: Tensor
+    """(R, 3) of each place's divergence in the sum of every kind (KINDS)."""
+
+    def to(self, device: Any, **how: Any) -> Told:
+        return Told(*(value.to(device, **how) for value in vars(self).values()))
+
+
+@dataclass(frozen=True)
 class Piece:
     """Moves with `to`, as tensors do."""
 
@@ -47,6 +64,7 @@ class Piece:
     """(P, 3) of each target's cross entropy in the sum of every kind (KINDS): one by an example's count of learned tokens, added
     over the examples that share the target."""
     examples: int
+    told: Told
     positions: Tensor | None = None
     """(1, T) of a tree's tokens in their own sequences."""
     tree: Layout | None = None
@@ -75,7 +93,7 @@ def pieces_of(examples: Sequence[Example], packing: Packing, budget: Budget, pad
 def nothing() -> Piece:
     """A pass that adds nothing: a rank with fewer pieces makes it, since all ranks have to meet as often."""
     none = torch.zeros(0, dtype=torch.long)
-    return Piece(torch.zeros(1, 1, dtype=torch.long), none, none, none, torch.zeros(0, len(KINDS)), 0)
+    return Piece(torch.zeros(1, 1, dtype=torch.long), none, none, none, torch.zeros(0, len(KINDS)), 0, _told([], []))
 
 
 def row_piece(examples: Sequence[Example], pad: int) -> Piece:
@@ -85,18 +103,28 @@ def row_piece(examples: Sequence[Example], pad: int) -> Piece:
     for number, example in enumerate(examples):
         ids[number, : len(example.ids) - 1] = torch.tensor(example.ids[:-1])
     places = [number * longest + np.arange(len(example.ids) - 1) for number, example in enumerate(examples)]
-    return Piece(ids, *_learned(examples, places), len(examples))
+    return _piece(ids, examples, places)
 
 
 def tree_piece(examples: Sequence[Example]) -> Piece:
     """One row for all."""
     tree = tree_of([np.array(example.ids[:-1]) for example in examples])
     ids, positions, last = (torch.from_numpy(one) for one in (tree.ids, tree.positions, tree.last))
-    return Piece(ids[None], *_learned(examples, tree.places), len(examples), positions[None], Layout(tree.branches, last))
+    return _piece(ids[None], examples, tree.places, positions=positions[None], tree=Layout(tree.branches, last))
 
 
-def _learned(examples: Sequence[Example], places: Sequence[Ints]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """sources, source, targets, weights, from where every token but the last of each example stands."""
+def _piece(ids: Tensor, examples: Sequence[Example], places: Sequence[Ints], **tree: Any) -> Piece:
+    """From where every token but the last of each example stands."""
+    pairs, weights = _learned(examples, places)
+    told = _told(examples, places)
+    sources, source = np.unique(np.concatenate([pairs[0], told.source.numpy()]), return_inverse=True)
+    learned = pairs.shape[1]
+    return Piece(ids, torch.from_numpy(sources), torch.from_numpy(source[:learned]), torch.from_numpy(pairs[1]), torch.from_numpy(weights),
+                 len(examples), replace(told, source=torch.from_numpy(source[learned:])), **tree)  # fmt: skip
+
+
+def _learned(examples: Sequence[Example], places: Sequence[Ints]) -> tuple[Ints, NDArray[np.float32]]:
+    """(2, P) each target's place and token, and (P, 3) its weights."""
     at, follows, kinds, shares = [], [], [], []
     for example, place in zip(examples, places, strict=True):
         learned = np.flatnonzero(example.learn[1:])
@@ -107,8 +135,25 @@ def _learned(examples: Sequence[Example], places: Sequence[Ints]) -> tuple[Tenso
     pairs, which = np.unique(np.stack([np.concatenate(at), np.concatenate(follows)]), axis=1, return_inverse=True)
     weights = np.zeros((pairs.shape[1], len(KINDS)), dtype=np.float32)
     np.add.at(weights, (which.ravel(), np.concatenate(kinds)), np.concatenate(shares))
-    sources, source = np.unique(pairs[0], return_inverse=True)
-    return torch.from_numpy(sources), torch.from_numpy(source), torch.from_numpy(pairs[1]), torch.from_numpy(weights)
+    return pairs, weights
+
+
+def _told(examples: Sequence[Example], places: Sequence[Ints]) -> Told:
+    """With places of the row as `source`."""
+    told = [(example, example.likely, place) for example, place in zip(examples, places, strict=True) if example.likely]
+    most = max((len(top) for _, likely, _ in told for top in likely.top_ids), default=1)
+    count = sum(len(likely.tokens) for _, likely, _ in told)
+    source, ids = np.zeros(count, dtype=np.int64), np.zeros((count, most), dtype=np.int64)
+    logprobs, weights = np.full((count, most), -np.inf, dtype=np.float32), np.zeros((count, len(KINDS)), dtype=np.float32)
+    row = 0
+    for example, likely, place in told:
+        size = len(likely.tokens)
+        source[row : row + size] = place[example.turn - 1 : example.turn - 1 + size]
+        weights[row : row + size, KINDS.index(example.kind)] = 1 / size
+        for top_ids, top_logprobs in zip(likely.top_ids, likely.top_logprobs, strict=True):
+            ids[row], logprobs[row, : len(top_ids)] = [*top_ids, *top_ids[:1] * (most - len(top_ids))], top_logprobs
+            row += 1
+    return Told(*(torch.from_numpy(one) for one in (source, ids, logprobs, weights)))
 
 
 def cut_rows(examples: Sequence[Example], budget: Budget) -> list[list[Example]]:
@@ -137,8 +182,8 @@ def cut_trees(examples: Sequence[Example], budget: Budget) -> list[list[Example]
 
 
 def _counts(examples: Sequence[Example]) -> Callable[[list[Example], Example], int]:
-    """How many tokens a part and one more example ask to learn."""
-    counts = {id(example): sum(example.learn) for example in examples}
+    """How many logits a part and one more example ask for."""
+    counts = {id(example): sum(example.learn) + len(example.likely.tokens if example.likely else ()) for example in examples}
     return lambda part, example: sum(counts[id(other)] for other in [*part, example])
 
 

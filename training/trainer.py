@@ -6,13 +6,10 @@ every checkpoint, and a curve line an update. The rest is the Trainer's.
 
 from __future__ import annotations
 
-import json
 import math
-import random
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,84 +17,41 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from steper_agent.durable import write_atomic
 from steper_agent.records import KINDS, Example
 from training.curve import Curve, CurvePoint
-from training.dataset import Dataset
+from training.dataset_folder import Dataset
+from training.disk import room_for
+from training.losses import token_losses
 from training.objective import Whole, by_kind, closed_form, combine, parse_weighting, sum_by_kind
+from training.order import Shuffled
 from training.pieces import LOGITS, TOKENS, Budget, Packing, Piece, nothing, pieces_of
+from training.resume import (
+    Mark,
+    check_following,
+    check_probe,
+    check_state,
+    newest_checkpoint,
+    read_mark,
+    weight_digests,
+    write_mark,
+)
+from training.watch import Diverged, diverged
 
 Batch = dict[str, Any]
 
 SIGMA_BETAS = (0.9, 0.99)
 """Adam's memory for σ, shorter than usual: the losses it follows fall within tens of updates."""
-MARK = "sigma.json"
-"""Written last into a checkpoint: one without it was cut short by a crash."""
 
 
 def collate(trajectories: Sequence[Sequence[Example]], lay: Callable[[list[Example]], list[Piece]]) -> Batch:
-    """The pieces of some trajectories and, for the divisor, what they hold: kinds (3,), trajectories (1,), tokens (1,)."""
+    """The pieces of some trajectories and, for the divisor, what they hold: kinds (3,), trajectories (1,), tokens (1,); and which they are."""
     examples = [example for examples in trajectories for example in examples]
-    kinds = torch.tensor([KINDS.index(example.kind) for example in examples])
+    kinds = torch.tensor([KINDS.index(example.kind) for example in examples], dtype=torch.long)
     return {"pieces": lay(examples), "kinds": torch.bincount(kinds, minlength=len(KINDS)),
-            "trajectories": torch.tensor([len(trajectories)]), "tokens": torch.tensor([sum(len(e.ids) for e in examples)])}
-
-
-def token_losses(model: nn.Module, head: nn.Module | None, piece: Piece) -> Tensor:
-    """(P,) cross entropy of every learned token of a piece."""
-    given: dict[str, Any] = {"input_ids": piece.ids, "use_cache": False}
-    if piece.tree is not None:
-        given |= {"position_ids": piece.positions, "tree": piece.tree}
-    if head is None:
-        logits = model(**given).logits.flatten(0, 1)[piece.sources]
-    else:
-        with _only_at(head, piece.sources):
-            logits = model(**given).logits
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    losses: Tensor = logits.logsumexp(-1)[piece.source] - logits[piece.source, piece.targets]
-    return losses
-
-
-@contextmanager
-def _only_at(head: nn.Module, sources: Tensor) -> Iterator[None]:
-    """Compute logits for some positions only: for all of them they cost more than the rest of a small model."""
-    handle = head.register_forward_pre_hook(lambda _module, given: (given[0].flatten(0, 1)[sources],))
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-class Shuffled(Sampler[int]):
-    """A fresh order every epoch that depends on the seed and the epoch only, so that a resumed run goes on in it.
-
-    Trajectories of one question follow each other, for they share its tokens. The last batch is filled up with what stands behind
-    the last trajectory, an item that holds nothing: so the ranks never have to see a trajectory twice to come out even.
-    """
-
-    def __init__(self, groups: Sequence[object], batch: int, seed: int) -> None:
-        """`groups`: the question of every trajectory. `batch`: trajectories of an update, over all ranks."""
-        self.groups: dict[object, list[int]] = {}
-        for number, group in enumerate(groups):
-            self.groups.setdefault(group, []).append(number)
-        self.nothing = len(groups)
-        self.size = -(-len(groups) // batch) * batch
-        self.seed, self.epoch = seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[int]:
-        groups = list(self.groups.values())
-        random.Random(f"{self.seed}:{self.epoch}").shuffle(groups)
-        order = [number for group in groups for number in group]
-        return iter(order + [self.nothing] * (self.size - len(order)))
+            "trajectories": torch.tensor([sum(map(bool, trajectories))]), "tokens": torch.tensor([sum(len(e.ids) for e in examples)]),
+            "rows": sorted({example.trajectory for example in examples})}
 
 
 @dataclass(frozen=True)
@@ -111,6 +65,8 @@ class Objective:
     packing: Packing
     """Trees only with a model that was prepared for them."""
     pad: int
+    kl: float = 0.0
+    """Weight of the divergence from a teacher's log-probabilities, beside the cross entropy of its words."""
     tokens: int = TOKENS
     """Most of one piece."""
 
@@ -121,24 +77,32 @@ class StepERTrainer(Trainer):
     lr_scheduler: Any
 
     def __init__(self, model: nn.Module, args: TrainingArguments, data: Dataset, objective: Objective, curve: Curve) -> None:
-        budget = Budget(objective.tokens, max(1, LOGITS // _vocabulary(model)))
-        super().__init__(model, args, train_dataset=[*data.trajectories, []],
-                         data_collator=lambda items: collate(items, partial(pieces_of, packing=objective.packing, budget=budget, pad=objective.pad)))
+        self.lay = partial(pieces_of, packing=objective.packing, budget=budget_of(model, objective.tokens), pad=objective.pad)
+        super().__init__(model, args, train_dataset=[*data.trajectories, []], data_collator=partial(collate, lay=self.lay))
         self.remove_callback(PrinterCallback)
         self.add_callback(_Updates(self))
         self.data = data
-        self.weighting, self.sigma_rate = parse_weighting(objective.weighting), objective.sigma_rate
+        self.weighting, self.sigma_rate, self.kl = parse_weighting(objective.weighting), objective.sigma_rate, objective.kl
         self.curve = curve
         self.on_update: Callable[[CurvePoint], None] = lambda _point: None
         self.log_variance = nn.Parameter(torch.zeros(len(KINDS), device=args.device), objective.weighting == "learned")
         self.seen = torch.zeros(len(KINDS), device=args.device)
         self.sums = torch.zeros(len(KINDS), device=args.device)
         self.whole = Whole(0, (0, 0, 0))
+        self.losses: dict[Any, float] = {}
+        """L of each kind in the update made last."""
         self.tokens, self.seconds, self.clock = 0, 0.0, time.monotonic()
+        self.clipped = 0
+        """Updates whose gradient was longer than it may be."""
+        self.rows: list[int] = []
+        """Trajectories of the update at hand, on this process."""
+        self.resumed: tuple[Path, Mark] | None = None
+        """The checkpoint that this run goes on from, until its first update."""
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:  # noqa: ARG002
+    def _get_train_sampler(self, train_dataset: Any = None) -> Shuffled:  # noqa: ARG002
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return Shuffled(self.data.question_ids, batch, self.args.seed)
+        self.order = Shuffled(self.data.question_ids, batch, self.args.seed)
+        return self.order
 
     def get_batch_samples(self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device) -> Any:
         """The micro-batches of one update, and what they hold together."""
@@ -151,6 +115,10 @@ class StepERTrainer(Trainer):
         trajectories, tokens, *kinds_held = (int(count) for count in held.tolist())
         self.whole = Whole(trajectories, (kinds_held[0], kinds_held[1], kinds_held[2]))
         self.tokens += tokens
+        self.rows = [row for batch in batches for row in batch["rows"]]
+        if self.resumed:
+            check_following(*self.resumed, self.rows)
+            self.resumed = None
         self.sums.zero_()
         # The Trainer zeroes only the model's gradients.
         self.log_variance.grad = None
@@ -189,8 +157,8 @@ class StepERTrainer(Trainer):
                      num_items_in_batch: Any = None) -> Any:  # fmt: skip
         """This piece's part of the whole batch's objective."""
         head = self.accelerator.unwrap_model(model).get_output_embeddings()
-        losses = token_losses(model, head, inputs)
-        sums = sum_by_kind(losses, inputs.weights)
+        losses, apart = token_losses(model, head, inputs)
+        sums = sum_by_kind(losses, inputs.weights) + self.kl * sum_by_kind(apart, inputs.told.weights)
         self.sums += sums.detach()
         whole = num_items_in_batch or self.whole
         # Ranks average their gradients; the parts are to be added.
@@ -221,6 +189,27 @@ class StepERTrainer(Trainer):
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """Of the update that is about to be made, before it was clipped; one that is no number ends the run."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        if not torch.isfinite(self.sums).all():
+            raise self._diverged("the loss")
+        length = 0.0 if norm is None else float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+        if not math.isfinite(length):
+            raise self._diverged("the gradient")
+        self.clipped += 0 < self.args.max_grad_norm < length
+        return norm
+
+    def _diverged(self, what: str) -> Diverged:
+        questions = [self.data.question_ids[row] if row < len(self.data.question_ids) else f"row {row}" for row in self.rows]
+        return diverged(what, self.state.global_step + 1, list(dict.fromkeys(questions)), newest_checkpoint(Path(str(self.args.output_dir))))
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """The total alone says little, and goes below nothing: TensorBoard and the like get each kind's loss and σ beside it."""
+        if "loss" in logs:
+            logs |= {f"{what}/{kind}": figure for what, figures in (("loss", self.losses), ("sigma", self.sigma())) for kind, figure in figures.items()}
+        super().log(logs, start_time)
+
     def meet_sigma(self) -> None:
         """Before the update: σ is no part of the model, so nobody else averages its gradient over the ranks."""
         if self.accelerator.num_processes > 1 and self.log_variance.grad is not None:
@@ -234,41 +223,84 @@ class StepERTrainer(Trainer):
             self.log_variance.data, self.seen = closed_form(self.log_variance.data, self.seen, losses, self.whole)
         now = time.monotonic()
         self.seconds, self.clock = self.seconds + now - self.clock, now
+        self.losses = by_kind(losses, self.whole)
         point = CurvePoint(step=self.state.global_step, seconds=round(self.seconds, 3), tokens=self.tokens,
-                           rate=self._get_learning_rate(), loss=by_kind(losses, self.whole), sigma=self.sigma())
+                           rate=self._get_learning_rate(), loss=self.losses, sigma=self.sigma())
         if self.is_world_process_zero():
-            self.curve.append(point)
+            with room_for("a line of the curve", self.curve.path):
+                self.curve.append(point)
             self.on_update(point)
 
     def sigma(self) -> dict[Any, float]:
         return by_kind(torch.exp(self.log_variance.detach() / 2))
 
     def train_from(self, checkpoint: Path | None) -> None:
-        """Train to the end, from a checkpoint or from the start; the curve forgets what comes after it."""
+        """Train to the end, from a checkpoint or from the start; the curve forgets what comes after it.
+
+        Raises:
+            DataError: the checkpoint does not come back as it was saved.
+        """
         step = 0
         if checkpoint:
-            mark = json.loads((checkpoint / MARK).read_text(encoding="utf-8"))
-            step, self.tokens, self.seconds = mark["step"], mark["tokens"], mark["seconds"]
-            self.log_variance.data.copy_(torch.tensor(mark["log_variance"]))
-            self.seen.copy_(torch.tensor(mark["seen"]))
+            mark = read_mark(checkpoint)
+            self.resumed = (checkpoint, mark)
+            step, self.tokens, self.seconds, self.clipped = mark.step, mark.tokens, mark.seconds, mark.clipped
+            self.log_variance.data.copy_(torch.tensor(mark.log_variance))
+            self.seen.copy_(torch.tensor(mark.seen))
         if self.is_world_process_zero():
             self.curve.keep_until(step)
         self.clock = time.monotonic()
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
+    def check_resumed(self) -> None:
+        """When all is loaded and nothing is trained yet."""
+        if self.resumed is None:
+            return
+        checkpoint, mark = self.resumed
+        # DeepSpeed keeps the optimizer's memory in places of its own, and restores it with the weights.
+        memory = None if self.is_deepspeed_enabled else max((int(held["step"]) for held in self.optimizer.state.values() if "step" in held), default=0)
+        check_state(checkpoint, mark, {"step": self.state.global_step, "seed": self.args.seed, "optimizer": memory,
+                                       "log_variance": tuple(self.log_variance.tolist()), "seen": tuple(self.seen.tolist())})
+        check_probe(checkpoint, mark, self.probe(), half=self.args.bf16)
+
+    @torch.no_grad()
+    def probe(self) -> float:
+        """Mean loss of all tokens of the shortest example, by the weights as they are. All ranks compute it, since weights may be in
+        shards."""
+        shortest = min((example for examples in self.data.trajectories for example in examples), key=lambda example: len(example.ids))
+        (piece,) = self.lay([shortest.model_copy(update={"learn": (0, *(1 for _ in shortest.ids[1:])), "likely": None})])
+        self.model_wrapped.eval()
+        _, losses = self.compute_loss(self.model_wrapped, piece.to(self.args.device), return_outputs=True, num_items_in_batch=Whole(1, (1, 1, 1)))
+        self.model_wrapped.train()
+        return float(losses.mean())
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        if self.is_world_process_zero():
-            mark = {"step": self.state.global_step, "tokens": self.tokens, "seconds": self.seconds,
-                    "log_variance": self.log_variance.tolist(), "seen": self.seen.tolist()}
-            write_atomic(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}" / MARK, json.dumps(mark))
+        checkpoint, probe = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}", self.probe()
+        if not math.isfinite(probe):
+            raise self._diverged("the loss")
+        with room_for(f"the checkpoint of update {self.state.global_step}", checkpoint):
+            super()._save_checkpoint(model, trial)
+            if self.is_world_process_zero():
+                write_mark(checkpoint, Mark(
+                    step=self.state.global_step, tokens=self.tokens, seconds=self.seconds, clipped=self.clipped, seed=self.args.seed,
+                    log_variance=tuple(self.log_variance.tolist()), seen=tuple(self.seen.tolist()), probe=probe,
+                    weights=weight_digests(checkpoint), following=tuple(sorted(self._get_train_sampler().update(self.state.global_step))),
+                ))  # fmt: skip
 
 
 class _Updates(TrainerCallback):
-    """Tells the trainer when an update is about to happen and has happened; the callback runs before any checkpoint."""
+    """Tells the trainer when an epoch begins, and when an update is about to happen and has happened, before any checkpoint."""
 
     def __init__(self, trainer: StepERTrainer) -> None:
         self.trainer = trainer
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,  # noqa: ARG002
+                       **_: Any) -> None:
+        self.trainer.check_resumed()
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
+        # Where a run of several processes is resumed within an epoch, the Trainer does not reach the order behind its wrappers.
+        self.trainer.order.set_epoch(state.global_step // self.trainer.order.updates)
 
     def on_pre_optimizer_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,  # noqa: ARG002
                               **_: Any) -> None:
@@ -279,17 +311,6 @@ class _Updates(TrainerCallback):
         self.trainer.close_update()
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint; those a crash cut short are removed."""
-    whole = []
-    for checkpoint in folder.glob("checkpoint-*"):
-        if (checkpoint / MARK).is_file():
-            whole.append(checkpoint)
-        else:
-            shutil.rmtree(checkpoint)
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-
-
 def cosine(step: int, warmup: int, steps: int) -> float:
     """Share of the full rate: a linear rise, then half a cosine down to nothing."""
     if step < warmup:
@@ -297,5 +318,6 @@ def cosine(step: int, warmup: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
 
 
-def _vocabulary(model: nn.Module) -> int:
-    return int(model.config.get_text_config().vocab_size)  # type: ignore[union-attr, operator]
+def budget_of(model: nn.Module, tokens: int = TOKENS) -> Budget:
+    """Of a piece: the larger the vocabulary, the fewer tokens are learned in one."""
+    return Budget(tokens, max(1, LOGITS // int(model.config.get_text_config().vocab_size)))  # type: ignore[union-attr, operator]

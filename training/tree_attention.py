@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from training.trie import Branch, Run
 
@@ -50,9 +51,13 @@ class Layout:
         return self._mask
 
 
-def tree_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *, tree: Layout,  # noqa: ARG001
-                   scaling: float | None = None, **_: Any) -> tuple[Tensor, None]:  # fmt: skip
-    """As transformers calls it: query (1, H, T, D), key and value (1, G, T, D) with G a divisor of H; gives (1, T, H, D)."""
+def tree_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *,
+                   tree: Layout | None = None, scaling: float | None = None, **how: Any) -> tuple[Tensor, None]:  # fmt: skip
+    """As transformers calls it: query (1, H, T, D), key and value (1, G, T, D) with G a divisor of H; gives (1, T, H, D). Without
+    a tree it is transformers' own, over rows padded on the right."""
+    if tree is None:
+        out, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **how)
+        return out, None
     # Under autocast the rotation leaves both in float32.
     query, key = query.to(value.dtype), key.to(value.dtype)
     if query.device.type == "cpu":

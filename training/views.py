@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -16,13 +16,13 @@ from steper_agent.chat.script import as_written, place
 from steper_agent.chat.turns import MARKUP, Part, Turn
 from steper_agent.errors import ConfigError
 from steper_agent.prompts import segments
-from steper_agent.records import KINDS, Call, Example, Kind, Step, Trajectory
-
-View = Literal["stepwise", "vanilla"]
-"""One example a step, or the last step's only."""
+from steper_agent.records import KINDS, Call, Example, Kind, Step, Trajectory, View
 
 Target = Literal["cumulative", "incremental"]
 """Which turns carry loss at step s: all up to s (the paper's), or turn s alone."""
+
+Retold = Callable[[Trajectory], Trajectory]
+"""The same chain in another strategy's words; what it says rests on no passage but those of the trajectory it is given."""
 
 TARGET_TOO_LONG = "target alone is too long"
 PROMPT_TOO_LONG = "too long without spare passages"
@@ -112,25 +112,32 @@ def check_template(tokenizer: Any, where: object) -> None:
                           fix="take the tokenizer that belongs to this template, or save the base with a template of its own tokens")
 
 
-def fit_at(trajectory: Trajectory, row: int, step: int, teaching: Teaching) -> Fit:
+def fit_at(trajectory: Trajectory, row: int, step: int, teaching: Teaching, retold: Retold = lambda told: told) -> Fit:
+    """One step's example, made to fit. A chain is retold again whenever a passage is left out, so that nothing it says is about
+    what the prompt has lost."""
     steps = list(trajectory.steps[:step])
-    example = _encoded(trajectory, row, step, steps, teaching)
+
+    def encoded() -> Example:
+        left = trajectory.model_copy(update={"steps": (*steps, *trajectory.steps[step:])})
+        return _encoded(retold(left), row, step, teaching)
+
+    example = encoded()
     kind, tokens, trimmed = example.kind, len(example.ids), 0
-    needed = _needed(trajectory) if tokens > teaching.max_length else set()
+    needed = needed_of(trajectory) if tokens > teaching.max_length else set()
     while len(example.ids) > teaching.max_length:
         if sum(example.learn) >= teaching.max_length:
             return Fit(kind, tokens, None, reason=TARGET_TOO_LONG)
         if not _drop_oldest_spare(steps, needed):
             return Fit(kind, tokens, None, reason=PROMPT_TOO_LONG)
-        example, trimmed = _encoded(trajectory, row, step, steps, teaching), trimmed + 1
+        example, trimmed = encoded(), trimmed + 1
     return Fit(kind, tokens, example, trimmed)
 
 
-def _encoded(trajectory: Trajectory, row: int, step: int, steps: Sequence[Step], teaching: Teaching) -> Example:
+def _encoded(trajectory: Trajectory, row: int, step: int, teaching: Teaching) -> Example:
     """The conversation up to the step's turn. What was said before the first search is learned only in its own example:
     elsewhere the passages it led to are already in sight."""
     strategy, end = strategy_named(trajectory.strategy), teaching.tokenizer.eos_token_id
-    messages = prompt_of(strategy, strategy.conversation(chain_at(trajectory, step, steps)))
+    messages = prompt_of(strategy, strategy.conversation(chain_at(trajectory, step, trajectory.steps)))
     parts = segments(messages, teaching.tokenizer, [SEARCH_TOOL] if strategy.TOOLS else [])
     turns = [number for number, part in enumerate(parts) if part.written]
     learned = {turns[-1]} if teaching.target == "incremental" else set(turns[1:] if strategy.OPENS and step else turns)
@@ -144,8 +151,8 @@ def _encoded(trajectory: Trajectory, row: int, step: int, steps: Sequence[Step],
     return Example(trajectory=row, kind=kind_of(step, len(trajectory.steps)), step=step, ids=tuple(ids), learn=tuple(learn), turn=turn)
 
 
-def _needed(trajectory: Trajectory) -> set[str]:
-    """Ids of the passages that an example never loses."""
+def needed_of(trajectory: Trajectory) -> set[str]:
+    """Ids of the passages that an example never loses: the gold ones, or, where nobody knows them, those that a line rests on."""
     if trajectory.question.supporting_ids:
         return set(trajectory.question.supporting_ids)
     told, _ = evidence_of(chain_at(trajectory, len(trajectory.steps), trajectory.steps))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from graphs.strategies import direct, ircot, self_ask, single_step, tool_calling
+from graphs.strategies import chain_of_note, direct, ircot, sail, self_ask, self_rag, single_step, tool_calling
 from graphs.strategies.strategy import Strategy
 from steper_agent.errors import ConfigError
 
-STRATEGIES: dict[str, Strategy] = {module.NAME: module for module in (ircot, self_ask, tool_calling, single_step, direct)}
+STRATEGIES: dict[str, Strategy] = {
+    module.NAME: module for module in (ircot, self_ask, tool_calling, single_step, direct, chain_of_note, sail, self_rag)
+}
 
 
 def strategy_named(name: str) -> Strategy:

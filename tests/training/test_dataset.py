@@ -17,7 +17,8 @@ from steper_agent.records import KINDS, Example, Likely
 from tests.templates import tokenizers
 from tests.tiny import tiny_base, tiny_tokenizer
 from tests.training.journals import add_run, make_journal, question
-from training.dataset import DatasetCard, DatasetConfig, build, load_dataset, main, read_card
+from training.dataset import DatasetConfig, build, main
+from training.dataset_folder import DatasetCard, load_dataset, read_card
 from training.verb import run
 from training.views import Teaching, examples_of
 

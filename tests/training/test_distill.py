@@ -22,6 +22,7 @@ from tests.training.journals import make_journal
 from training import distill, pieces
 from training.curve import Curve
 from training.dataset import DatasetConfig, build
+from training.dataset_folder import read_card
 from training.distill import DistillConfig, Distilled
 
 
@@ -60,7 +61,7 @@ def without_clock(run: Distilled) -> list[dict[str, Any]]:
 def test_a_run_leaves_a_student_that_fits_its_base(done: Distilled, base: Path, data: Path) -> None:
     card = verify_student(done.student, base)
     assert card.name == done.name
-    assert card.data == distill.read_card(data).digest
+    assert card.data == read_card(data).digest
     assert set(card.sigma) == set(KINDS)
     assert "lm_head" not in " ".join(weights(done))
     assert [point.step for point in done.curve] == list(range(1, 13))

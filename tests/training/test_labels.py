@@ -18,7 +18,8 @@ from steper_agent.prompts import render
 from steper_agent.records import Call, Label, Likely, Question, Trajectory
 from steper_agent.retrieval import IndexRetriever, build_index, open_index
 from tests.tiny import tiny_base, tiny_tokenizer
-from training.dataset import DatasetConfig, build, load_dataset
+from training.dataset import DatasetConfig, build
+from training.dataset_folder import load_dataset
 from training.filters import incorrect
 from training.labels import fits_of_labels, is_right, with_likely
 from training.microworld.questions import make_questions

@@ -10,11 +10,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
-from steper_agent.records import Example
-from tests.training.examples import random_examples, small_model
-from training.objective import sum_by_kind
+from steper_agent.records import KINDS, Example, Likely
+from tests.training.examples import VOCABULARY, random_examples, small_model
+from training.losses import token_losses
+from training.objective import divergence, sum_by_kind
 from training.pieces import Budget, Packing, Piece, cut_rows, cut_trees, nothing, pieces_of, row_piece, tree_piece
-from training.trainer import token_losses
 from training.tree_support import prepare_for_trees
 
 KIND_WEIGHTS = torch.tensor([0.7, 1.3, 2.1])
@@ -36,7 +36,8 @@ def found(model: Any, pieces: list[Piece]) -> Found:
     model.zero_grad()
     sums = torch.zeros(3)
     for piece in pieces:
-        part = sum_by_kind(token_losses(model, model.get_output_embeddings(), piece), piece.weights)
+        losses, apart = token_losses(model, model.get_output_embeddings(), piece)
+        part = sum_by_kind(losses, piece.weights) + 0.5 * sum_by_kind(apart, piece.told.weights)
         (part * KIND_WEIGHTS.to(part.dtype)).sum().backward()
         sums = sums + part.detach()
     gradients = [weight.grad for weight in model.parameters() if weight.requires_grad]
@@ -51,7 +52,7 @@ def one_by_one(model: Any, examples: list[Example]) -> Found:
         ids = torch.tensor(example.ids)[None]
         labels = torch.where(torch.tensor(example.learn)[None] == 1, ids, -100)
         loss = model(input_ids=ids, labels=labels).loss
-        kind = ["initialization", "expansion", "aggregation"].index(example.kind)
+        kind = KINDS.index(example.kind)
         (loss * KIND_WEIGHTS[kind]).backward()
         sums[kind] += loss.detach()
     gradients = [weight.grad for weight in model.parameters() if weight.requires_grad]
@@ -94,6 +95,57 @@ def test_any_cut_gives_the_same_loss_and_gradients(packing: Packing, budget: Bud
         assert_same(found(model, pieces_of(examples, packing, budget)), expected)
 
 
+def whole_divergence(model: Any, example: Example, teacher: Tensor) -> Tensor:
+    """KL over the whole vocabulary, mean over the turn; `teacher` (N, V) log-probabilities."""
+    logits = model(input_ids=torch.tensor(example.ids)[None]).logits[0, example.turn - 1 : example.turn - 1 + len(teacher)]
+    return (teacher.exp() * (teacher - logits.log_softmax(-1))).sum(-1).mean()
+
+
+def with_teacher(example: Example, top: int, seed: int) -> tuple[Example, Tensor]:
+    """The example with what a random teacher holds likely in the places of its last tokens."""
+    turn = example.learn.index(1)
+    teacher = torch.randn(len(example.ids) - turn, VOCABULARY, generator=torch.Generator().manual_seed(seed)).mul(2).log_softmax(-1)
+    best = teacher.topk(top)
+    likely = Likely(model="t", tokens=example.ids[turn:], logprobs=(0.0,) * len(teacher), top_ids=best.indices.tolist(), top_logprobs=best.values.tolist())
+    return example.model_copy(update={"turn": turn, "likely": likely}), teacher
+
+
+@pytest.mark.parametrize("packing", ["rows", "trees"])
+def test_what_a_teacher_tells_of_all_tokens_is_the_whole_divergence_and_of_some_never_more(packing: Packing) -> None:
+    model = small_model("llama")
+    made = [with_teacher(example, VOCABULARY - 1, seed) for seed, example in enumerate(random_examples(2))]
+    expected = torch.zeros(3)
+    for example, teacher in made:
+        expected[KINDS.index(example.kind)] += whole_divergence(model, example, teacher).detach()
+    assert packing == "rows" or prepare_for_trees(model, longest=200) == ""
+
+    def sums(examples: list[Example]) -> Tensor:
+        pieces = pieces_of(examples, packing, Budget(tokens=70))
+        return torch.stack([sum_by_kind(token_losses(model, None, piece)[1], piece.told.weights) for piece in pieces]).sum(0).detach()
+
+    torch.testing.assert_close(sums([example for example, _ in made]), expected, rtol=1e-4, atol=1e-4)
+    few = sums([with_teacher(example, 5, seed)[0] for seed, example in enumerate(random_examples(2))])
+    assert (few <= expected + 1e-4).all()
+    assert (few > 0).all()
+
+
+def test_trees_and_rows_learn_alike_from_a_teacher_that_tells_different_numbers_of_tokens() -> None:
+    model = small_model("qwen2")
+    examples = [with_teacher(example, 1 + seed % 4, seed)[0] if seed % 3 else example for seed, example in enumerate(random_examples(5, count=12))]
+    scored = examples[1].model_copy(update={"learn": (0,) * len(examples[1].ids)})
+    examples.append(scored)
+    expected = found(model, [row_piece([example], pad=0) for example in examples])
+    assert prepare_for_trees(model, longest=200) == ""
+    assert_same(found(model, pieces_of(examples, "trees", Budget(tokens=90))), expected)
+
+
+def test_a_student_that_gives_the_teacher_s_chances_is_not_apart() -> None:
+    teacher = torch.randn(6, 9).log_softmax(-1)
+    assert divergence(teacher[:, :3], teacher[:, 3:].logsumexp(-1), teacher[:, :3]).abs().max() < 1e-6
+    other = torch.randn(6, 9).log_softmax(-1)
+    assert (divergence(other[:, :3], other[:, 3:].logsumexp(-1), teacher[:, :3]) > 0).all()
+
+
 def test_in_half_precision_a_tree_is_as_near_as_rows_are() -> None:
     model, examples = small_model("llama"), random_examples(4)
     expected = one_by_one(model, examples)
@@ -108,7 +160,8 @@ def test_in_half_precision_a_tree_is_as_near_as_rows_are() -> None:
 
 def test_logits_where_they_are_needed_are_the_full_ones() -> None:
     model, piece = small_model("llama"), row_piece(random_examples(1), pad=0)
-    torch.testing.assert_close(token_losses(model, model.get_output_embeddings(), piece), token_losses(model, None, piece))
+    few, full = (token_losses(model, head, piece)[0] for head in (model.get_output_embeddings(), None))
+    torch.testing.assert_close(few, full)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -141,9 +194,10 @@ def test_examples_weigh_alike_whatever_their_length(method: Packing) -> None:
         assert float(piece.weights.sum()) == pytest.approx(piece.examples, rel=1e-5)
 
 
-def test_nothing_adds_nothing_and_reaches_every_weight() -> None:
+@pytest.mark.parametrize("packing", ["rows", "trees"])
+def test_nothing_adds_nothing_and_reaches_every_weight(packing: str) -> None:
     model = small_model("llama")
-    model.zero_grad()
-    losses = token_losses(model, model.get_output_embeddings(), nothing())
-    sum_by_kind(losses, nothing().weights).sum().backward()
+    assert packing == "rows" or prepare_for_trees(model, longest=100) == ""
+    losses, apart = token_losses(model, model.get_output_embeddings(), nothing())
+    (sum_by_kind(losses, nothing().weights) + sum_by_kind(apart, nothing().told.weights)).sum().backward()
     assert all(weight.grad is not None and not weight.grad.any() for weight in model.parameters())

@@ -10,7 +10,7 @@ from zlib import crc32
 from langchain_core.messages import AIMessage, BaseMessage, ToolCall
 
 from graphs import conversation
-from graphs.strategies import direct, ircot, self_ask, single_step, tool_calling
+from graphs.strategies import chain_of_note, direct, ircot, sail, self_ask, self_rag, single_step, tool_calling
 from training.microworld.language import Fact, canonical, conclusions_in, facts_in, missing
 from training.microworld.questions import Meaning, understand
 
@@ -83,6 +83,30 @@ def whole_chain(messages: Sequence[BaseMessage], prompt: Prompt) -> AIMessage:
     return AIMessage(f"{prompt.lead}{' '.join(lines)} {ircot.CONCLUSION} {ends or UNKNOWN}.")
 
 
+def with_notes(messages: Sequence[BaseMessage], prompt: Prompt) -> AIMessage:
+    """The whole chain behind a note on every passage: the facts of the chain that it states."""
+    line = whole_chain(messages, prompt).text
+    notes = [" ".join(map(canonical, facts)) for facts in _used(messages, line)]
+    return AIMessage(line if messages[-1].text.endswith(ircot.CONCLUSION) else chain_of_note.write(notes, line))
+
+
+def with_judgements(messages: Sequence[BaseMessage], prompt: Prompt) -> AIMessage:
+    """The whole chain behind a judgement of every passage."""
+    line = whole_chain(messages, prompt).text
+    judged = [bool(facts) for facts in _used(messages, line)]
+    return AIMessage(line if messages[-1].text.endswith(ircot.CONCLUSION) else sail.write(judged, line))
+
+
+def with_marks(messages: Sequence[BaseMessage], prompt: Prompt) -> AIMessage:
+    """One fact a line between Self-RAG's marks; what is not found is neither relevant nor supported."""
+    line = next_line(messages, prompt).text
+    if messages[-1].text.endswith(ircot.CONCLUSION):
+        return AIMessage(line)
+    is_found = bool(conclusions_in(line)) or (prompt.meaning is not None and _ends(prompt.meaning, prompt.known) is not None)
+    return AIMessage(self_rag.write(line, is_relevant=is_found, support="Fully supported" if is_found else "No support",
+                                    utility=self_rag.MOST_USEFUL if ircot.CONCLUSION in line else None))
+
+
 def by_heart(messages: Sequence[BaseMessage], prompt: Prompt) -> AIMessage:
     """The world is in the passages alone: without them nothing is known."""
     del messages, prompt
@@ -121,7 +145,8 @@ def tool_call(messages: Sequence[BaseMessage], prompt: Prompt) -> AIMessage:
 
 SPEAKERS: dict[str, Callable[[Sequence[BaseMessage], Prompt], AIMessage]] = {
     ircot.SYSTEM: next_line, single_step.SYSTEM: whole_chain, direct.SYSTEM: by_heart,
-    self_ask.SYSTEM: follow_up, tool_calling.SYSTEM: tool_call,
+    self_ask.SYSTEM: follow_up, tool_calling.SYSTEM: tool_call, chain_of_note.SYSTEM: with_notes, sail.SYSTEM: with_judgements,
+    self_rag.SYSTEM: with_marks,
 }  # fmt: skip
 
 
@@ -131,6 +156,13 @@ def stand_alone(text: str) -> str:
     asked = QUESTION_LINE.findall(text)[-1].strip()
     asked = re.sub(r"^and\s+(\w)", lambda found: found[1].upper(), asked, flags=re.IGNORECASE)
     return POINTER.sub(lambda _: answers[-1], asked) if answers else asked
+
+
+def _used(messages: Sequence[BaseMessage], line: str) -> list[list[Fact]]:
+    """Of every passage shown, the facts that a line states too."""
+    shown = "\n".join(message.text for message in messages if not isinstance(message, AIMessage))
+    stated = set(conclusions_in(line))
+    return [[fact for fact in facts_in(text) if fact in stated] for text in PASSAGE_LINE.findall(shown)]
 
 
 def _calling(said: str, query: str) -> AIMessage:

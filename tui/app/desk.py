@@ -19,7 +19,7 @@ from pydantic import Field
 from steper_agent.errors import ConfigError
 from steper_agent.records import Exchange, Hit, Passage, Record, Usage
 from tui.app.messages import Asked, Ended, Found, Happening, Reasoned, Spent, Understood, Wrote
-from tui.app.running import Background
+from tui.app.running import Background, let_others_first
 
 if TYPE_CHECKING:
     from graphs.state import Context
@@ -197,6 +197,7 @@ async def aside(act: Callable[[], T]) -> T:
 
     def work() -> None:
         value, failure = None, None
+        let_others_first()
         try:
             value = act()
         except BaseException as bad:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar
 
 from textual import on, work
@@ -16,21 +15,10 @@ from textual.worker import get_current_worker
 
 from steper_agent.errors import StepERError, told
 from steper_agent.records import Example
-from tui.app.masks import Examples, Stretch, open_decoder, stretches
+from training.masks import CLOSE, OPEN, TURN, Decode, Stretch, open_decoder, spelled, stretches, unsigned
+from tui.app.masks import Examples
 from tui.app.shelf import CARD, EXAMPLES, RunFolder, table
 from tui.app.text import inert, one_line, shown
-
-OPEN, CLOSE = "⟦", "⟧"
-"""Around what is learned, so that nobody needs colours or bold letters to see it."""
-TURN = "\n▸ here this step's turn begins\n"
-_PLAIN = str.maketrans({OPEN: "[", CLOSE: "]"})
-
-Decode = Callable[[tuple[int, ...]], str]
-
-
-def spelled(ids: tuple[int, ...]) -> str:
-    """Token ids where no tokenizer can be opened."""
-    return " ".join(map(str, ids)) + " "
 
 
 def masked(example: Example, decode: Decode) -> Content:
@@ -46,7 +34,7 @@ def masked(example: Example, decode: Decode) -> Content:
 
 
 def _part(stretch: Stretch, decode: Decode) -> Content | tuple[str, str]:
-    text = shown(decode(stretch.ids)).translate(_PLAIN)
+    text = unsigned(shown(decode(stretch.ids)))
     return (f"{OPEN}{text}{CLOSE}", "bold underline") if stretch.is_learned else Content(text)
 
 

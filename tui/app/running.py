@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator
@@ -13,6 +15,16 @@ from tui.app.messages import Happening, Wrote
 
 TOLD_EVERY = 0.1
 """Seconds between two looks at what happened: a layout for every token would leave no time for keys."""
+NICE = 10
+"""As `nice` without a number: about a tenth of a core beside a screen that wants it whole."""
+
+
+def let_others_first() -> None:
+    """This thread, and those it begins from now on (an engine's, torch's), run where the screen leaves a core free: on two cores a
+    key would else wait for its turn. Linux alone gives each thread a priority of its own."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 class Background:
@@ -64,8 +76,12 @@ class Background:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 # A daemon: an app that quits does not wait for what a model still computes.
-                threading.Thread(target=self._loop.run_forever, name="runs", daemon=True).start()
+                threading.Thread(target=self._run, args=[self._loop], name="runs", daemon=True).start()
             return self._loop
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        let_others_first()
+        loop.run_forever()
 
 
 def joined(told: deque[Happening]) -> Iterator[Happening]:

@@ -19,7 +19,7 @@ from training.microworld.teacher import SymbolicTeacher
 from training.microworld.world import World, make_world
 
 QUESTIONS = 200
-NEEDS_ITS_SEARCHES = {"ircot", "self_ask", "tool_calling"}
+NEEDS_ITS_SEARCHES = {"ircot", "self_ask", "tool_calling", "self_rag"}
 
 
 @pytest.fixture(scope="module")
