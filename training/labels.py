@@ -22,6 +22,8 @@ from training.metrics import best, em
 from training.trie import common
 from training.views import PROMPT_TOO_LONG, Fit, Teaching, fit_at, kind_of
 
+REWRITTEN = "a scored turn whose text is spelt in other tokens"
+
 
 def fits_of_labels(trajectory: Trajectory, row: int, teaching: Teaching) -> list[Fit]:
     """One example for every label that is worth learning, in the order of the states; the last one's only in the vanilla view.
@@ -90,6 +92,8 @@ def _fit_of(trajectory: Trajectory, label: Label, row: int, teaching: Teaching) 
     if fit.example is None:
         return fit
     example = with_likely(fit.example, label.likely)
+    if label.scored and example.likely is None:
+        return fit._replace(example=None, reason=REWRITTEN)
     if label.scored:
         example = example.model_copy(update={"learn": (0,) * len(example.ids)})
     return fit._replace(example=example)

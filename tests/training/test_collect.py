@@ -24,7 +24,9 @@ from steper_agent.journal import read, trajectories
 from steper_agent.records import Finished, NodeRecord, Trajectory
 from steper_agent.retrieval import build_index
 from tests.tiny import tiny_base
+from training import distill
 from training.collect import CollectConfig, collect, main
+from training.dataset import DatasetConfig, build
 from training.microworld.questions import make_questions
 from training.microworld.world import make_world
 from training.verb import run
@@ -339,6 +341,24 @@ def test_a_teacher_scores_the_students_own_tokens(bench: Path, tmp_path: Path, b
     (one,) = collected(tmp_path)
     assert all(label.scored for label in one.labels)
     assert json.loads((tmp_path / "report.json").read_text())["recipe"]["labels"] == "scores"
+
+
+def test_a_student_comes_nearer_to_a_teacher_that_scores_it(bench: Path, tmp_path: Path, bases: tuple[str, str]) -> None:
+    """From the teacher's chances alone: nothing that anybody wrote is learned as text."""
+    student, teacher = bases
+    collect(config(bench, tmp_path, student=student, teacher=teacher, score=True, logprobs=8, limit=4, max_tokens=8, steps=2))
+    made: dict[str, Any] = {"journal": (tmp_path / "journal.jsonl",), "base": Path(student.removeprefix("local:")), "all_answers": True, "max_dropped": 1}
+    with pytest.raises(ConfigError, match="give the teacher's folder with --teacher"):
+        build(DatasetConfig(**made, out=tmp_path / "other"))
+    card = build(DatasetConfig(**made, out=tmp_path / "set", teacher=Path(teacher.removeprefix("local:"))))
+    assert card.examples_with_likely == sum(card.examples.values()) > 0
+    assert card.learned_tokens == 0
+    told: dict[str, Any] = {"dataset": tmp_path / "set", "base": made["base"], "rank": 8, "alpha": 16, "batch": 2, "epochs": 10, "weighting": "uniform"}
+    with pytest.raises(ConfigError, match="give --kl 1"):
+        distill.run(distill.DistillConfig(**told, out=tmp_path / "silent"))
+    run = distill.run(distill.DistillConfig(**told, kl=1.0, out=tmp_path / "run"))
+    first, last = (sum(point.loss.values()) for point in (run.curve[0], run.curve[-1]))
+    assert 0 < last < 0.8 * first
 
 
 def agrees(node: NodeRecord, spec: str) -> None:
