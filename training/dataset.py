@@ -27,7 +27,7 @@ from training.dataset_folder import CARD, EXAMPLES, DatasetCard, JournalPart, re
 from training.filters import HeldOut, filters_for, first_reason, near_told, recipes_of
 from training.labels import with_likely
 from training.lengths import Tally, window_for
-from training.rivals import ONE_EXAMPLE, filters_of, fits_for
+from training.rivals import ONE_EXAMPLE, RIVALS, filters_of, fits_for
 from training.run_folder import SETTINGS, claim
 from training.views import Target, Teaching, check_template
 
@@ -137,6 +137,9 @@ def _teaching(config: DatasetConfig) -> Teaching:
 
     if config.view in ONE_EXAMPLE and "aggregation" not in config.kinds:
         raise ConfigError(f"the {config.view} view has no step of these kinds, only aggregation", where="kinds", fix="--view stepwise")
+    if config.teacher and config.view in RIVALS:
+        raise ConfigError(f"the teacher's log-probabilities are of its own words, not of the {config.view} view's", where="teacher",
+                          fix="leave --teacher out, or take --view stepwise")
     vocabulary = open_vocabulary(config.base)
     check_template(vocabulary.tokenizer, config.base)
     if config.teacher and (differs := same_vocabulary(open_tokenizer(config.teacher), vocabulary.tokenizer)):

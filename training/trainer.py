@@ -100,9 +100,12 @@ class StepERTrainer(Trainer):
         """The checkpoint that this run goes on from, until its first update."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Shuffled:  # noqa: ARG002
-        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        self.order = Shuffled(self.data.question_ids, batch, self.args.seed)
+        self.order = self._shuffled()
         return self.order
+
+    def _shuffled(self) -> Shuffled:
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return Shuffled(self.data.question_ids, batch, self.args.seed)
 
     def get_batch_samples(self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device) -> Any:
         """The micro-batches of one update, and what they hold together."""
@@ -284,7 +287,7 @@ class StepERTrainer(Trainer):
                 write_mark(checkpoint, Mark(
                     step=self.state.global_step, tokens=self.tokens, seconds=self.seconds, clipped=self.clipped, seed=self.args.seed,
                     log_variance=tuple(self.log_variance.tolist()), seen=tuple(self.seen.tolist()), probe=probe,
-                    weights=weight_digests(checkpoint), following=tuple(sorted(self._get_train_sampler().update(self.state.global_step))),
+                    weights=weight_digests(checkpoint), following=tuple(sorted(self._shuffled().update(self.state.global_step))),
                 ))  # fmt: skip
 
 

@@ -206,3 +206,5 @@ def test_a_data_set_counts_what_one_search_does_not_find(world: Path, told: list
     assert len(load_dataset(tmp_path / "sail0").trajectories) == kept
     with pytest.raises(ConfigError, match="the sail view has no step of these kinds"):
         card("sail", kinds=("expansion",))
+    with pytest.raises(ConfigError, match="log-probabilities are of its own words"):
+        card("self_rag", teacher=base)
