@@ -24,7 +24,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +38,6 @@ SIZES: dict[str, dict[str, int]] = {
     "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32768},
     "8b": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32768},
 }  # fmt: skip
-PEERS = {"one row at a time": 1, "rows of like length, four at a time": 4}
-"""TRL's batch on a device; the rest is accumulation."""
 
 
 def trajectories(count: int, steps: int, k: int, samples: int, vocabulary: int) -> list[list[Example]]:
@@ -125,6 +122,7 @@ def peer(args: argparse.Namespace, made: list[list[Example]], place: str) -> tup
     trainer = SFTTrainer(model_of(args), told, train_dataset=Dataset.from_list(rows), processing_class=tokenizer(), callbacks=[Clock()])
     trainer.train()
     losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+    assert len(losses) == args.updates, "an update holds all trajectories"
     return losses, [end - start for start, end in zip(clock[1::2], clock[2::2], strict=True)]
 
 
@@ -164,8 +162,10 @@ def measured(args: argparse.Namespace, side: str, **changes: Any) -> dict[str, A
     return {"per_s": told["trajectories"] / statistics.median(found["seconds"][1:]), **found}
 
 
-def beside(args: argparse.Namespace, peers: Sequence[int], **changes: Any) -> dict[str, Any]:
-    """Both sides, taking turns; of TRL's configurations the fastest one."""
+def beside(args: argparse.Namespace, **changes: Any) -> dict[str, Any]:
+    """Both sides, taking turns; of TRL's configurations the fastest one: a row a pass, which pads nothing, or as many rows of like
+    length as a trajectory has steps. What is left of an update is accumulated."""
+    peers = (1, changes.get("steps", args.steps))
     rounds = [(measured(args, "ours", **changes), {batch: measured(args, "peer", batch=batch, **changes) for batch in peers}) for _ in range(args.rounds)]
     pace = {batch: statistics.median(theirs[batch]["per_s"] for _, theirs in rounds) for batch in peers}
     best = max(pace, key=lambda batch: pace[batch])
@@ -190,7 +190,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=5, help="S (default: 5)")
     parser.add_argument("--k", type=int, default=4, help="passages a step (default: 4)")
     parser.add_argument("--samples", type=int, default=1, help="trajectories of one question (default: 1)")
-    parser.add_argument("--trajectories", type=int, default=4, help="in an update (default: 4)")
+    parser.add_argument("--trajectories", type=int, default=2, help="in an update (default: 2)")
     parser.add_argument("--updates", type=int, default=3, help="the first is not timed (default: 3)")
     parser.add_argument("--rounds", type=int, default=2, help="of both sides (default: 2)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
@@ -202,15 +202,13 @@ def main() -> int:
     if args.side:
         child(args)
         return 0
-    found = beside(args, list(PEERS.values()))
+    found = beside(args)
     told(f"S = {args.steps}, {args.dtype}", found)
     if args.curves:
-        best = [int(found["peer"].split()[-4])]
-        few = {"trajectories": 4, "updates": 2}
-        found["bfloat16"] = beside(args, best, dtype="bfloat16")
+        found["bfloat16"] = beside(args, dtype="bfloat16")
         told("bfloat16", found["bfloat16"])
-        found["by_steps"] = {steps: beside(args, best, steps=steps, **few) for steps in range(2, 9)}
-        found["by_samples"] = {samples: beside(args, best, samples=samples, **few) for samples in (1, 2, 4)}
+        found["by_steps"] = {steps: beside(args, steps=steps, trajectories=1) for steps in range(2, 9)}
+        found["by_samples"] = {samples: beside(args, samples=samples, trajectories=samples) for samples in (1, 2, 3, 4)}
         for name, curve in (("S", found["by_steps"]), ("samples", found["by_samples"])):
             for value, one in curve.items():
                 told(f"{name} = {value}", one)

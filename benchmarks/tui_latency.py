@@ -1,8 +1,8 @@
 """How soon the cockpit is there, and how soon a key is on the screen: python benchmarks/tui_latency.py --json FILE
 
 The command in a pseudo-terminal of 80 by 24, as a person has it. Letters that nothing else on the screen contains are typed one
-by one, and each is waited for: while nothing happens, while a local model answers, and while one is loaded (torch is imported
-then). The model is the micro-world's base, over its index.
+by one, and each is waited for: while nothing happens, while a local model answers, while one is loaded (torch is imported then), and
+while a journal that is followed grows by 10,000 rows. The model is the micro-world's base, over its index.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ import subprocess
 import sys
 import tempfile
 import termios
+import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+from steper_agent.records import Finished, Question
 from training.demo import BASE
 from training.verb import versions
 from tui.app.conversations import Conversations
@@ -32,6 +35,8 @@ LETTERS = "".join(map(chr, [*range(0x410, 0x450), *range(0x391, 0x3A2), *range(0
 """Cyrillic, Greek and Armenian."""
 APART = 0.03
 """Seconds between two keys."""
+ROWS, AT_ONCE = 10_000, 100
+"""Of the journal that grows."""
 WHILE = 10
 """Keys while one question is answered."""
 PATIENCE = 120.0
@@ -89,11 +94,11 @@ class Screen:
 
 
 @contextlib.contextmanager
-def screen(place: Path, model: str) -> Iterator[tuple[Screen, float]]:
-    """It, and the seconds from the start of the process until it is painted."""
-    one = Screen("--model", model, "--conversations", str(place / "conversations.db"), "--runs", str(place), "--max-tokens", "60", home=place)
+def screen(place: Path, model: str, *more: str, first: str = "Ask a question") -> Iterator[tuple[Screen, float]]:
+    """It, and the seconds from the start of the process until it is painted, `first` on it."""
+    one = Screen("--model", model, "--conversations", str(place / "conversations.db"), "--runs", str(place), "--max-tokens", "60", *more, home=place)
     try:
-        one.wait_for("Ask a question")
+        one.wait_for(first)
         yield one, one.age
     finally:
         one.close()
@@ -104,12 +109,43 @@ def answered(place: Path) -> int:
     return sum(one.exchanges for one in Conversations(place / "conversations.db").page())
 
 
+def finished(number: int) -> str:
+    """A journal's line."""
+    question = Question(id=str(number), text=f"Who wrote book {number}?", answers=("Ann",))
+    return Finished(run=str(number), time=datetime.now(UTC), question=question, strategy="ircot", answer="Ann", stop="answered", model="m",
+                    recipe="r").model_dump_json() + "\n"  # fmt: skip
+
+
+def while_rows_stream_in(place: Path, letters: str) -> list[float]:
+    """Typed into the search over a journal that another thread writes."""
+    run, rows = place / "growing", [finished(number) for number in range(ROWS)]
+    run.mkdir(exist_ok=True)
+    (run / "settings.json").write_text('{"teacher": "symbolic"}')
+    (run / "journal.jsonl").write_text(finished(0))
+    with screen(place, "symbolic", "--follow", str(run), first="book 0") as (one, _), (run / "journal.jsonl").open("a") as journal:
+        one.type("/")
+        over = threading.Event()
+
+        def write() -> None:
+            while rows and not over.is_set():
+                journal.write("".join(rows.pop() for _ in range(min(AT_ONCE, len(rows)))))
+                journal.flush()
+                time.sleep(len(letters) * APART * AT_ONCE / ROWS)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        taken = one.echoes(letters)
+        over.set()
+        writer.join()
+    return taken
+
+
 def p95(taken: list[float]) -> float:
     return statistics.quantiles(taken, n=20)[-1]
 
 
 def measure(place: Path, rounds: int, keys: int, questions: int) -> dict[str, float]:
-    painted, idle, loading, answering = list[float](), list[float](), list[float](), list[float]()
+    painted, idle, loading, answering, streaming = list[float](), list[float](), list[float](), list[float](), list[float]()
     local = f"local:{BASE}"
     with screen(place, "symbolic") as (one, _):
         one.wait_for("symbolic-teacher")  # The index is made by the first that needs it.
@@ -127,8 +163,10 @@ def measure(place: Path, rounds: int, keys: int, questions: int) -> dict[str, fl
                 one.type("\r")
                 answering += one.echoes(LETTERS[start : start + WHILE])
                 one.wait_until(lambda wanted=before + number + 1: answered(place) == wanted)  # type: ignore[misc]
+        streaming += while_rows_stream_in(place, LETTERS[:keys])
     return {"first_paint_s": statistics.median(painted), "key_p95_ms_idle": p95(idle), "key_p95_ms_answering": p95(answering),
-            "key_p95_ms_loading": p95(loading), "keys": len(idle) + len(loading) + len(answering)}  # fmt: skip
+            "key_p95_ms_loading": p95(loading), "key_p95_ms_streaming": p95(streaming),
+            "keys": len(idle) + len(loading) + len(answering) + len(streaming)}  # fmt: skip
 
 
 def main() -> int:
@@ -143,7 +181,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="steper-tui-") as place:
         found = measure(Path(place), args.rounds, args.keys, args.questions)
     print(f"first paint {found['first_paint_s']:.2f} s; a key is seen after (p95) {found['key_p95_ms_idle']:.0f} ms idle, "
-          f"{found['key_p95_ms_answering']:.0f} ms while a model answers, {found['key_p95_ms_loading']:.0f} ms while one loads")
+          f"{found['key_p95_ms_answering']:.0f} ms while a model answers, {found['key_p95_ms_loading']:.0f} ms while one loads, "
+          f"{found['key_p95_ms_streaming']:.0f} ms while rows stream in")
     if args.json:
         command = f"python {' '.join(sys.argv)}"
         args.json.write_text(json.dumps({"command": command, **found, "versions": versions()}, indent=1) + "\n", encoding="utf-8")

@@ -32,9 +32,9 @@ def test_graph_overhead_writes_its_ratios(tmp_path: Path) -> None:
 
 def test_tui_latency_writes_how_soon_a_key_is_seen(tmp_path: Path) -> None:
     found = benchmark("tui_latency.py", tmp_path / "latency.json", "--rounds", "1", "--keys", "2", "--questions", "1")
-    for key in ("first_paint_s", "key_p95_ms_idle", "key_p95_ms_answering", "key_p95_ms_loading"):
+    for key in ("first_paint_s", "key_p95_ms_idle", "key_p95_ms_answering", "key_p95_ms_loading", "key_p95_ms_streaming"):
         assert found[key] > 0
-    assert found["keys"] == 2 + 2 + 10
+    assert found["keys"] == 2 + 2 + 10 + 2
 
 
 @needs_vllm

@@ -67,7 +67,7 @@ class CollectConfig(Config):
     replay: Path | None = Field(None, description="JSONL of existing chains to replay instead of a teacher model")
     teacher: str = Field("symbolic", description="model spec: symbolic, local:PATH, openai:NAME, …")
     where: tuple[str, ...] = Field((), description="KEY=VALUE pairs a question's fields must match, e.g. dataset=hotpotqa")
-    strategy: str = Field("ircot", description="how to reason in steps: ircot, self_ask, tool_calling, single_step, direct")
+    strategy: str = Field("ircot", description="how to reason in steps: ircot, self_ask, tool_calling, single_step, direct, chain_of_note, sail, self_rag")
     exemplars: Path | None = Field(None, description="JSONL of worked examples the teacher is shown before each question")
     k: int = Field(4, gt=0, description="passages a search returns")
     steps: int = Field(5, gt=0, description="step budget; a replay is given as many as its longest chain")

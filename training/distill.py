@@ -15,7 +15,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -28,12 +28,14 @@ from training.curve import Curve, CurvePoint
 from training.dataset_folder import Dataset, DatasetCard, load_dataset, read_card
 from training.disk import needed, refuse_too_little, room_for
 from training.objective import parse_weighting
-from training.pieces import Packing
 from training.ranks import first_goes_ahead, is_first, meet, world
 from training.reporters import reporters
 from training.run_folder import claim
 from training.verb import quiet_libraries, versions
 from training.watch import Watch, Watched
+
+if TYPE_CHECKING:
+    from training.pieces import Packing
 
 CURVE, REPORT, STUDENT = "curve.jsonl", "report.json", "student"
 
@@ -53,6 +55,8 @@ class DistillConfig(Config):
     max_steps: int = Field(0, ge=0, description="stop after so many updates instead; 0: go by epochs")
     batch: int = Field(16, gt=0, description="trajectories in one update")
     accumulate: int = Field(1, gt=0, description="micro-batches of an update on each process; changes memory, not the result")
+    piece_tokens: int = Field(0, ge=0, description="most tokens of one forward and backward pass: bounds memory, changes no result; a GPU "
+                                                   "with memory to spare is quicker with more; 0: 4,096")
     packing: Literal["auto", "trees", "rows"] = Field(
         "auto", description="trees: what examples share is computed once; rows: one by one; auto: trees where the base allows it. "
                             "Changes time and memory, not the result")
@@ -68,7 +72,7 @@ class DistillConfig(Config):
     dry_run: bool = Field(False, description="print what the run will take (tokens, updates, memory, time, disk) and write nothing")
 
 
-FREE = ("dataset", "base", "out", "save_every", "report_to", "packing", "dry_run")
+FREE = ("dataset", "base", "out", "save_every", "report_to", "packing", "piece_tokens", "dry_run")
 """Settings that may change between a run and its resumption: what lies at the two paths is compared by digest."""
 
 
@@ -157,6 +161,7 @@ def dry_run(config: DistillConfig) -> Any:
     """
     import torch
 
+    from training.pieces import TOKENS
     from training.plan import Planned, plan
     from training.trainer import budget_of
 
@@ -164,7 +169,7 @@ def dry_run(config: DistillConfig) -> Any:
     model, data, packing, reason, pad = _prepare(config)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     return plan(Planned(
-        model=model, data=data, packing=packing, reason=reason, budget=budget_of(model), pad=pad, batch=config.batch,
+        model=model, data=data, packing=packing, reason=reason, budget=budget_of(model, config.piece_tokens or TOKENS), pad=pad, batch=config.batch,
         micro=config.batch // config.accumulate // world(), processes=world(), epochs=config.epochs, max_steps=config.max_steps,
         save_every=config.save_every, bf16=config.bf16, seed=config.seed, out=config.out,
     ))  # fmt: skip
@@ -230,6 +235,7 @@ def _prepare(config: DistillConfig) -> Prepared:
 
 
 def _train(config: DistillConfig, watch: Watch, on_update: OnUpdate | None, on_note: Callable[[str], None]) -> Any:
+    from training.pieces import TOKENS
     from training.resume import newest_checkpoint
     from training.trainer import Objective, StepERTrainer
 
@@ -238,7 +244,7 @@ def _train(config: DistillConfig, watch: Watch, on_update: OnUpdate | None, on_n
     if reason:
         on_note(f"every example is trained by itself, not as a token tree: {reason}")
     refuse_too_little(config.out, needed(_trained(model)))
-    objective = Objective(config.weighting, config.sigma_rate, packing, pad, config.kl)
+    objective = Objective(config.weighting, config.sigma_rate, packing, pad, config.kl, config.piece_tokens or TOKENS)
     trainer = StepERTrainer(model, arguments, data, objective, Curve(config.out / CURVE))
     watch.begin()
 

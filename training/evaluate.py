@@ -47,7 +47,7 @@ class EvaluateConfig(Config):
     questions: Path = Field(description="questions with gold answers; any format `steper index build` can read")
     model: str = Field("", description="model spec, e.g. local:PATH, local:PATH+STUDENT, openai:NAME, symbolic")
     retrieval_only: bool = Field(False, description="only search: recall of the supporting passages, no model")
-    strategy: str = Field("ircot", description="how the graph reasons: ircot, self_ask, tool_calling, single_step, direct")
+    strategy: str = Field("ircot", description="how the graph reasons: ircot, self_ask, tool_calling, single_step, direct, chain_of_note, sail, self_rag")
     exemplars: Path | None = Field(None, description="JSONL of worked examples shown before each question")
     k: int = Field(4, ge=1, description="passages a search returns")
     steps: int = Field(5, ge=1, description="step budget of a question")

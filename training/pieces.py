@@ -23,7 +23,7 @@ from training.trie import common, tree_of
 Packing = Literal["trees", "rows"]
 Ints = NDArray[np.int64]
 
-TOKENS = 16_384
+TOKENS = 4_096
 """Of one pass, padding included: bounds memory."""
 FEW_TOKENS = 2_048
 """Below this a piece takes shorter rows too: starting another pass would cost more than the padding."""

@@ -321,6 +321,6 @@ def cosine(step: int, warmup: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
 
 
-def budget_of(model: nn.Module, tokens: int = TOKENS) -> Budget:
+def budget_of(model: nn.Module, tokens: int) -> Budget:
     """Of a piece: the larger the vocabulary, the fewer tokens are learned in one."""
     return Budget(tokens, max(1, LOGITS // int(model.config.get_text_config().vocab_size)))  # type: ignore[union-attr, operator]

@@ -30,7 +30,7 @@ def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--model", required=True, metavar="SPEC",
                         help="local:PATH, local:PATH+STUDENT, openai:NAME, … or symbolic (the micro-world's teacher)")
     parser.add_argument("--strategy", default="ircot",
-                        help="how to reason in steps: ircot (default), self_ask, tool_calling, single_step, direct")
+                        help="how to reason in steps: ircot (default), self_ask, tool_calling, single_step, direct, chain_of_note, sail, self_rag")
     parser.add_argument("--exemplars", type=Path, metavar="FILE", help="JSON lines of worked examples to show the model first")
     parser.add_argument("-k", type=count, default=4, metavar="N", help="passages a search returns (default: 4)")
     parser.add_argument("--steps", type=count, default=5, metavar="N", help="step budget (default: 5)")

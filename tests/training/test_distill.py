@@ -19,7 +19,7 @@ from steper_agent.records import KINDS
 from steper_agent.students.student import verify_student
 from tests.tiny import tiny_base
 from tests.training.journals import make_journal
-from training import distill, pieces
+from training import distill
 from training.curve import Curve
 from training.dataset import DatasetConfig, build
 from training.dataset_folder import read_card
@@ -78,13 +78,10 @@ def test_sigma_moves_at_its_own_constant_rate(done: Distilled) -> None:
 
 
 @pytest.mark.parametrize("weighting", ["learned", "ema"])
-def test_micro_batches_do_not_change_the_student(
-    settings: dict[str, Any], tmp_path: Path, weighting: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_micro_batches_do_not_change_the_student(settings: dict[str, Any], tmp_path: Path, weighting: str) -> None:
     common = {**settings, "weighting": weighting, "max_steps": 4}
     whole = distill.run(DistillConfig(**common, out=tmp_path / "whole"))
-    monkeypatch.setattr(pieces, "TOKENS", 900)
-    split = distill.run(DistillConfig(**common, accumulate=2, out=tmp_path / "split"))
+    split = distill.run(DistillConfig(**common, accumulate=2, piece_tokens=900, out=tmp_path / "split"))
     for before, after in zip(whole.curve, split.curve, strict=True):
         assert after.loss == pytest.approx(before.loss, rel=1e-4)
         assert after.sigma == pytest.approx(before.sigma, rel=1e-4)
