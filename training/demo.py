@@ -43,7 +43,7 @@ REPORT, SECONDS = "report.json", "seconds.json"
 
 
 class DemoConfig(Config):
-    """Settings of `python -m training.demo`; the defaults fit ten minutes on two cores."""
+    """Settings of `python -m training.demo`; the defaults take about five minutes on two cores."""
 
     out: Path = Field(Path("runs/demo"), description="run folder")
     base: Path = Field(BASE, description="the micro-world's base model")

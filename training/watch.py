@@ -57,12 +57,12 @@ class Watch:
     def look(self, step: int, steps: int, clipped: int) -> None:
         """After an update, of which `clipped` were cut short so far."""
         if step >= max(EARLY, steps // 4):
-            self._say("clipped", cut_short(clipped, step, self.watched.clip))
+            self._say("clipped", cut_short(clipped, step, self.watched))
 
     def end(self, curve: Sequence[CurvePoint], clipped: int) -> None:
         self._say("still", unmoved(curve, self.watched))
         self._say("rose", risen(curve))
-        self._say("clipped", cut_short(clipped, len(curve), self.watched.clip))
+        self._say("clipped", cut_short(clipped, len(curve), self.watched))
 
     def _say(self, name: str, words: str) -> None:
         if words and name not in self._told:
@@ -114,11 +114,12 @@ def risen(curve: Sequence[CurvePoint]) -> str:
     return f"the loss rose in the last quarter: {'; '.join(rose)}. Lower --learning-rate, or stop earlier with --max-steps"
 
 
-def cut_short(clipped: int, updates: int, clip: float) -> str:
-    """Most gradients were longer than they may be."""
-    if not updates or clipped <= updates / 2:
+def cut_short(clipped: int, updates: int, watched: Watched) -> str:
+    """Most gradients were longer than they may be. A σ that follows the loss makes all of them longer as it falls, by 1/2σ²: then it
+    says nothing."""
+    if watched.weighting in ("learned", "ema") or not updates or clipped <= updates / 2:
         return ""
-    return (f"the gradient was cut to --clip {clip:g} in {clipped} of {updates} updates: a batch that is far off weighs no more than any other. "
+    return (f"the gradient was cut to --clip {watched.clip:g} in {clipped} of {updates} updates: a batch that is far off weighs no more than any other. "
             "Raise --clip or take a larger --batch; where the loss does not fall, lower --learning-rate")
 
 

@@ -98,14 +98,15 @@ def test_a_loss_that_rises_is_told_from_noise_and_from_a_rise_made_up_before() -
 
 def test_most_updates_clipped_is_told_early_and_once(card: DatasetCard) -> None:
     said: list[str] = []
-    watch = Watch(watched(card), said.append)
+    watch = Watch(watched(card, "uniform"), said.append)
     for step in range(1, 41):
         watch.look(step, 40, clipped=step)
     watch.end(curve([1.0] * 40), clipped=40)
     assert len(said) == len(watch.warnings) == 1
     assert said == [f"warning: {watch.warnings[0]}"]
     assert "20 of 20 updates" in said[0]
-    assert cut_short(5, 10, 1.0) == ""
+    assert cut_short(5, 10, watched(card, "uniform")) == ""
+    assert cut_short(10, 10, watched(card)) == "", "a σ that falls makes every gradient longer"
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_what_was_good_stays(settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
