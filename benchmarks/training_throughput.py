@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,17 +163,15 @@ def measured(args: argparse.Namespace, side: str, **changes: Any) -> dict[str, A
     return {"per_s": told["trajectories"] / statistics.median(found["seconds"][1:]), **found}
 
 
-def beside(args: argparse.Namespace, **changes: Any) -> dict[str, Any]:
-    """Both sides, taking turns; of TRL's configurations the fastest one: a row a pass, which pads nothing, or as many rows of like
-    length as a trajectory has steps. What is left of an update is accumulated."""
-    peers = (1, changes.get("steps", args.steps))
-    rounds = [(measured(args, "ours", **changes), {batch: measured(args, "peer", batch=batch, **changes) for batch in peers}) for _ in range(args.rounds)]
-    pace = {batch: statistics.median(theirs[batch]["per_s"] for _, theirs in rounds) for batch in peers}
+def beside(args: argparse.Namespace, peers: Sequence[int], rounds: int = 1, **changes: Any) -> dict[str, Any]:
+    """Both sides, taking turns; of TRL's configurations the fastest one."""
+    taken = [(measured(args, "ours", **changes), {batch: measured(args, "peer", batch=batch, **changes) for batch in peers}) for _ in range(rounds)]
+    pace = {batch: statistics.median(theirs[batch]["per_s"] for _, theirs in taken) for batch in peers}
     best = max(pace, key=lambda batch: pace[batch])
-    mine, theirs = [one for one, _ in rounds], [others[best] for _, others in rounds]
+    mine, theirs = [one for one, _ in taken], [others[best] for _, others in taken]
     ours_per_s = statistics.median(one["per_s"] for one in mine)
     return {
-        "ratio": ours_per_s / pace[best], "ours_per_s": ours_per_s, "peer_per_s": pace[best], "peer": f"TRL's SFTTrainer, {best} rows a pass",
+        "ratio": ours_per_s / pace[best], "ours_per_s": ours_per_s, "peer_per_s": pace[best], "peer": f"TRL's SFTTrainer, {best} rows a pass", "rows_a_pass": best,
         "peers_per_s": pace, "loss_ours": mine[0]["losses"][-1], "loss_peer": theirs[0]["losses"][-1],
         "peak_gb_ours": max(one["peak_gb"] for one in mine), "peak_gb_peer": min(one["peak_gb"] for one in theirs),
     }  # fmt: skip
@@ -181,6 +180,18 @@ def beside(args: argparse.Namespace, **changes: Any) -> dict[str, Any]:
 def told(name: str, found: dict[str, Any]) -> None:
     print(f"{name:<24} {found['ratio']:.2f} x: {found['ours_per_s']:.3f} and {found['peer_per_s']:.3f} trajectories/s ({found['peer']}), "
           f"loss {found['loss_ours']:.5f} and {found['loss_peer']:.5f}, peak {found['peak_gb_ours']:.2f} and {found['peak_gb_peer']:.2f} GB", flush=True)
+
+
+def curves() -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """The points to measure beside the first, and how each differs from it."""
+    yield "dtype", "bfloat16", {"dtype": "bfloat16"}
+    yield from (("by_steps", steps, {"steps": steps, "trajectories": 1}) for steps in range(2, 9))
+    yield from (("by_samples", samples, {"samples": samples, "trajectories": samples}) for samples in (1, 2, 3, 4))
+
+
+def keep(path: Path | None, found: dict[str, Any]) -> None:
+    if path:
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> int:
@@ -202,20 +213,17 @@ def main() -> int:
     if args.side:
         child(args)
         return 0
-    found = beside(args)
+    found: dict[str, Any] = {"command": f"python {' '.join(sys.argv)}", "versions": versions()}
+    # A row a pass, which pads nothing, or as many rows of like length as a trajectory has steps; the rest is accumulated.
+    found |= beside(args, (1, args.steps), args.rounds)
     told(f"S = {args.steps}, {args.dtype}", found)
-    if args.curves:
-        found["bfloat16"] = beside(args, dtype="bfloat16")
-        told("bfloat16", found["bfloat16"])
-        found["by_steps"] = {steps: beside(args, steps=steps, trajectories=1) for steps in range(2, 9)}
-        found["by_samples"] = {samples: beside(args, samples=samples, trajectories=samples) for samples in (1, 2, 3, 4)}
-        for name, curve in (("S", found["by_steps"]), ("samples", found["by_samples"])):
-            for value, one in curve.items():
-                told(f"{name} = {value}", one)
-    if args.json:
-        words = [word for word in sys.argv[1:] if word not in ("--json", str(args.json))]
-        command = f"python benchmarks/training_throughput.py --json {args.json} {' '.join(words)}".strip()
-        args.json.write_text(json.dumps({"command": command, **found, "versions": versions()}, indent=1) + "\n", encoding="utf-8")
+    keep(args.json, found)
+    for name, value, changes in curves() if args.curves else ():
+        # With the configuration that was TRL's best.
+        point = beside(args, [found["rows_a_pass"]], **changes)
+        found.setdefault(name, {})[value] = point
+        told(f"{name} {value}", point)
+        keep(args.json, found)
     return 0
 
 

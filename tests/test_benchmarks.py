@@ -30,6 +30,13 @@ def test_graph_overhead_writes_its_ratios(tmp_path: Path) -> None:
     assert found["ratio_c1"] == found["ours_ms_per_node"] / found["floor_ms_per_node"]
 
 
+def test_training_throughput_trains_both_sides_to_the_same_loss(tmp_path: Path) -> None:
+    found = benchmark("training_throughput.py", tmp_path / "training.json", "--size", "tiny", "--steps", "2", "--k", "1", "--rounds", "1", "--updates", "2")
+    for key in ("ratio", "ours_per_s", "peer_per_s", "peak_gb_ours", "peak_gb_peer"):
+        assert found[key] > 0
+    assert found["loss_ours"] == pytest.approx(found["loss_peer"], rel=1e-4)
+
+
 def test_tui_latency_writes_how_soon_a_key_is_seen(tmp_path: Path) -> None:
     found = benchmark("tui_latency.py", tmp_path / "latency.json", "--rounds", "1", "--keys", "2", "--questions", "1")
     for key in ("first_paint_s", "key_p95_ms_idle", "key_p95_ms_answering", "key_p95_ms_loading", "key_p95_ms_streaming"):
