@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from steper_agent.errors import ConfigError
 from steper_agent.records import Example
 from training.pieces import Packing
@@ -36,7 +38,7 @@ def packing_for(model: Any, wanted: str, trajectories: Iterable[list[Example]]) 
     if wanted == "rows":
         return "rows", ""
     longest = max(len(example.ids) for trajectory in trajectories for example in trajectory)
-    reason = prepare_for_trees(model, longest)
+    reason = prepare_for_trees(model, longest, "cuda" if torch.cuda.is_available() else "cpu")
     if reason and wanted == "trees":
         raise ConfigError(f"token trees cannot be exact: {reason}", where="packing", fix="--packing rows, which trains on every example by itself")
     return ("rows", reason) if reason else ("trees", "")

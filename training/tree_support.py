@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.tree_attention import NAME, Layout
+from training.tree_attention import NAME, Layout, tree_attention
 from training.trie import tree_of
 
 TOLERANCE = 1e-3
@@ -16,17 +16,18 @@ TOLERANCE = 1e-3
 HALF_TOLERANCE = 5e-2
 
 
-def prepare_for_trees(model: Any, longest: int) -> str:
+def prepare_for_trees(model: Any, longest: int, device: str = "cpu") -> str:
     """Have a model attend over token trees, or say in words why it cannot; it is then left as it was.
 
     Args:
         model: A causal language model of transformers, with or without an adapter.
         longest: Tokens of the longest sequence it will see.
+        device: Where it will be trained, though it may not be there yet.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     config = base.config.get_text_config()
     before = config._attn_implementation
-    reason = _stated(base, config, longest)
+    reason = _stated(base, config, longest) or _fault_on(device)
     if reason:
         return reason
     rows = _one_by_one(model)
@@ -41,6 +42,29 @@ def prepare_for_trees(model: Any, longest: int) -> str:
         base.set_attn_implementation(before)
         return f"{type(base).__name__} gives other logits over a tree (relative difference {off:.1e})"
     return ""
+
+
+def _fault_on(device: str) -> str:
+    """What is wrong with the attention of that device, which is not the CPU's."""
+    if device == "cpu":
+        return ""
+    try:
+        here, there = _attended("cpu"), _attended(device).cpu()
+    except Exception as refused:
+        # A compiler, a driver or the memory: whatever it is, rows need none of it.
+        return f"FlexAttention does not run on {device} ({type(refused).__name__}: {refused})"
+    off = float((here - there).norm() / here.norm())
+    return "" if off < TOLERANCE * 10 else f"FlexAttention on {device} computes something else (relative difference {off:.1e})"
+
+
+def _attended(device: str) -> Tensor:
+    """A small tree's attention and the gradients of its inputs, in one row."""
+    tree = tree_of(_SAMPLE)
+    layout = Layout(tree.branches, torch.tensor(tree.last)).to(device)
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(1, 2, len(tree.ids), 16, generator=generator).to(device).requires_grad_() for _ in range(3))
+    out, _ = tree_attention(nn.Module(), query, key, value, None, tree=layout)
+    return torch.cat([one.detach().flatten() for one in (out, *torch.autograd.grad(out.square().sum(), (query, key, value)))])
 
 
 def _stated(base: nn.Module, config: Any, longest: int) -> str:

@@ -45,3 +45,18 @@ def test_a_model_that_mixes_neighbours_is_found_out_by_trying(monkeypatch: pytes
     assert "gives other logits over a tree" in prepare_for_trees(model, longest=100)
     monkeypatch.setattr(tree_support, "TOLERANCE", 10.0)
     assert prepare_for_trees(model, longest=100) == "", "it is the figures that refuse it"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU that can")
+def test_a_device_that_cannot_attend_over_trees_is_named_and_the_model_left_alone() -> None:
+    model = small_model("llama")
+    assert "FlexAttention does not run on cuda" in prepare_for_trees(model, longest=100, device="cuda")
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_what_a_device_computes_is_compared_with_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    attended = tree_support._attended
+    monkeypatch.setattr(tree_support, "_attended", lambda device: attended("cpu") * (1 if device == "cpu" else 1.1))
+    assert "computes something else" in prepare_for_trees(small_model("llama"), longest=100, device="cuda")
+    monkeypatch.setattr(tree_support, "_attended", lambda _device: attended("cpu"))
+    assert prepare_for_trees(small_model("llama"), longest=100, device="cuda") == ""
