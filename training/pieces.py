@@ -25,6 +25,9 @@ Ints = NDArray[np.int64]
 
 TOKENS = 4_096
 """Of one pass, padding included: bounds memory."""
+STRETCH = 4
+"""How many times that a tree may have where the next example has more than half of its tokens in it already: cut there, both parts
+would compute that half."""
 FEW_TOKENS = 2_048
 """Below this a piece takes shorter rows too: starting another pass would cost more than the padding."""
 LOGITS = 2**28
@@ -176,7 +179,8 @@ def cut_trees(examples: Sequence[Example], budget: Budget) -> list[list[Example]
 
     def full(part: list[Example], example: Example) -> bool:
         tokens = len(part[0].ids) + sum(len(other.ids) - shared[id(other)] for other in [*part[1:], example])
-        return tokens > budget.tokens or learned(part, example) > budget.learned
+        most = budget.tokens * (STRETCH if 2 * shared[id(example)] > len(example.ids) else 1)
+        return tokens > most or learned(part, example) > budget.learned
 
     return list(_cut(order, full))
 

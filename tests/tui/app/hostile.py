@@ -12,7 +12,7 @@ PIECES = (
     "a\n" * 500, "x" * 100_000, "wide " * 20_000,
 )  # fmt: skip
 HOSTILE = tuple(dict.fromkeys((*PIECES, *(f"before {piece} after" for piece in PIECES), *(f"{piece}{piece}" for piece in PIECES),
-                               *(f"# {piece}\n- {piece}\n`{piece}`" for piece in PIECES[:50]))))  # fmt: skip
-"""More than two hundred."""
+                               *(f"# {piece}\n- {piece}\n`{piece}`" for piece in PIECES[:50]), "y" * 1_000_000, "long " * 200_000)))  # fmt: skip
+"""More than two hundred, lines of a megabyte among them."""
 FORBIDDEN = frozenset(map(chr, [*range(0x20), 0x7F, *range(0x80, 0xA0), 0x200B, 0x2060, 0xFEFF, 0xAD, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])) - {"\n"}
 """What must never reach the screen."""
