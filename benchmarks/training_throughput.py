@@ -9,7 +9,7 @@ TRL runs in each configuration that could be its fastest here; the best one is t
 need FlashAttention: without it examples of one row would see each other. Neither side recomputes activations, and both keep
 freed memory, which helps TRL as well.
 
-The GPU figures are of the same script: --device cuda --size 1b (or 8b) --dtype bfloat16.
+For a GPU: --device cuda --size 1b (or 8b) --dtype bfloat16. It has been run on CPUs only.
 """
 
 from __future__ import annotations
