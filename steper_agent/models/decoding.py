@@ -91,6 +91,9 @@ def fitted(request: Request, vocabulary: Vocabulary, where: object) -> Request:
                          fix="use the tokenizer this model was trained with")  # fmt: skip
     if window is None or prompt + request.max_tokens <= window:
         return request
+    if request.scored and prompt == window:
+        # An engine scores a prompt on its way to a token of its own, which needs a place: the last token goes unscored.
+        return replace(request, prompt=request.prompt[:-1], scored=request.scored - 1)
     if prompt >= window:
         raise ModelError(f"the prompt has {prompt} tokens, the model's window is {window}", where=where,
                          fix="ask for fewer passages or steps, or use a model with a larger window")  # fmt: skip

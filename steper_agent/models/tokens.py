@@ -86,7 +86,7 @@ class TokenChatModel(BaseChatModel):
 
     async def ascore(self, prompt: Sequence[int], said: Sequence[int], top: int) -> tuple[TokenChance, ...]:
         """How likely the model, its student included, holds these tokens behind that prompt, whoever wrote them, and the `top`
-        likeliest in the place of each.
+        likeliest in the place of each; without the last token where both together fill the window.
 
         Raises:
             ModelError: both together do not fit into its window, or hold a token that it has not.

@@ -80,6 +80,15 @@ def test_a_score_of_what_the_model_wrote_is_what_it_told_when_it_wrote(pair: tup
         assert one == pytest.approx(other, abs=1e-3)
 
 
+def test_a_turn_that_fills_the_window_is_scored_but_for_its_last_token(pair: tuple[LocalChatModel, Any]) -> None:
+    model, plain = pair
+    window = plain.config.max_position_embeddings
+    prompt, said = tuple(10 + number % 50 for number in range(window - 4)), (200, 203, 206, 209)
+    agree(asyncio.run(model.ascore(prompt, said, TOP)), forward(plain, prompt, said)[:-1], said[:-1])
+    with pytest.raises(ModelError, match="window"):
+        asyncio.run(model.ascore(prompt, (*said, 212), TOP))
+
+
 def test_tokens_without_a_prompt_cannot_be_scored(pair: tuple[LocalChatModel, Any]) -> None:
     with pytest.raises(ModelError, match="scored"):
         asyncio.run(pair[0].ascore((), (7, 8), TOP))
