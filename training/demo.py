@@ -57,7 +57,7 @@ class DemoConfig(Config):
     batch: int = Field(8, description="trajectories in one update")
     epochs: int = Field(1, description="passes over the data set")
     learning_rate: float = Field(2e-3, description="peak learning rate")
-    sigma_rate: float = Field(0.15, description="learning rate of log σ²")
+    sigma_rate: float = Field(0.02, description="learning rate of log σ²")
     max_tokens: int = Field(96, description="most tokens of one turn; a line takes about 25, a tool call 50 more")
     seed: int = Field(0, description="seed of the worlds, the questions and the training")
 
