@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 
 from langgraph.types import RetryPolicy
 
 from steper_agent.errors import StepERError
+from steper_agent.web.retry_after import seconds_in
 
 PASSING_CODES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """HTTP codes after which the same request may go through."""
@@ -36,21 +35,11 @@ def is_rate_limit(error: Exception) -> bool:
 
 
 def retry_after(error: Exception) -> float | None:
-    """Seconds a refusal asks to wait, by its `Retry-After` (seconds or a date) or `retry-after-ms` header; None where it
-    names no time that can be read."""
+    """Seconds a refusal asks to wait; None where it names no time that can be read."""
     headers = getattr(getattr(error, "response", None), "headers", None)
     if not isinstance(headers, Mapping):
         return None
-    given = {str(name).lower(): str(value).strip() for name, value in headers.items()}
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            return max(0.0, float(given[name]) * unit)
-        except (KeyError, ValueError):
-            continue
-    try:
-        return max(0.0, parsedate_to_datetime(given["retry-after"]).timestamp() - time.time())
-    except (KeyError, ValueError):
-        return None
+    return seconds_in(headers)
 
 
 def _code_of(error: Exception) -> int | None:

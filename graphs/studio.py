@@ -20,7 +20,7 @@ from graphs.strategies import STRATEGIES
 from steper_agent.errors import ConfigError
 from steper_agent.models.spec import open_model
 from steper_agent.records import Record
-from steper_agent.retrieval import open_index
+from steper_agent.retrieval import open_retriever
 
 NEEDED = {"STEPER_INDEX": "a folder made by `steper index build`", "STEPER_MODEL": "a model spec, e.g. local:PATH or openai:NAME"}
 
@@ -68,7 +68,7 @@ def stepwise(config: RunnableConfig) -> StepwiseGraph:
 @cache
 def _opened(model: str, index: str) -> tuple[BaseChatModel, BaseRetriever]:
     """Kept, because the server asks for the graph with every request."""
-    return open_model(model), open_index(Path(index))
+    return open_model(model), open_retriever(Path(index))
 
 
 def _number(name: str, default: int) -> int:

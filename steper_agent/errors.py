@@ -34,6 +34,10 @@ class IndexFault(StepERError):
     """An index folder is missing, damaged, or belongs to another corpus."""
 
 
+class SearchError(StepERError):
+    """A search was not answered: it took too long, or the server that it was sent to is away or refuses it."""
+
+
 class ModelError(StepERError):
     """A model spec, model folder or model call is not usable."""
 

@@ -29,6 +29,8 @@ LIGHT = {
     "steper_agent.journal": HEAVY | {"langchain_core", "numpy"},
     "steper_agent.prompts": HEAVY,
     "steper_agent.retrieval": HEAVY | {"langchain_core", "numpy"},
+    "steper_agent.retrieval.service": HEAVY | {"fastapi"},
+    "steper_agent.web.serving": HEAVY | {"fastapi"},
     "graphs": HEAVY,
     "graphs.serving.app": HEAVY | {"fastapi"},
     "training.evaluate": HEAVY,

@@ -141,6 +141,9 @@ def case(name: str) -> Callable[[Bad], Bad]:
     return add
 
 
+PASSAGES = "0001/passages.jsonl"
+
+
 @case("ask: a blank question")
 def blank_question(made: Path, tmp: Path) -> Case:
     del tmp
@@ -193,13 +196,13 @@ def other_corpus(made: Path, tmp: Path) -> Case:
 @case("evaluate: an index file was replaced by another index's")
 def replaced_file(made: Path, tmp: Path) -> Case:
     index = copied(made / "index", tmp / "index")
-    shutil.copy(made / "few" / "passages.jsonl", index / "passages.jsonl")
-    return verb("evaluate", made, tmp, index / "passages.jsonl", index=index)
+    shutil.copy(made / "few" / PASSAGES, index / PASSAGES)
+    return verb("evaluate", made, tmp, index / PASSAGES, index=index)
 
 
 @case("ask: one byte of the index was changed")
 def changed_byte(made: Path, tmp: Path) -> Case:
-    file = copied(made / "index", tmp / "index") / "passages.jsonl"
+    file = copied(made / "index", tmp / "index") / PASSAGES
     data = file.read_bytes()
     file.write_bytes(data[:50] + bytes([data[50] ^ 1]) + data[51:])
     return ask(made, file, "changed", index=tmp / "index")

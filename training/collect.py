@@ -47,7 +47,7 @@ from steper_agent.durable import digest, write_atomic
 from steper_agent.errors import ConfigError, DataError
 from steper_agent.journal import Journal
 from steper_agent.records import Question, Record, Stop
-from steper_agent.retrieval import IndexRetriever, open_index, read_questions
+from steper_agent.retrieval import IndexRetriever, RemoteRetriever, open_retriever, read_questions
 from training.models import open_model
 from training.replay import Chain, read_chains, teacher_of
 from training.run_folder import SETTINGS, claim
@@ -116,7 +116,7 @@ def collect(config: CollectConfig, *, on_progress: Callable[[int, int], None] | 
     _refuse_contradictions(config)
     chains = read_chains(config.replay) if config.replay else []
     questions = _chosen(config, chains)
-    index = open_index(config.index)
+    index = open_retriever(config.index)
     walker, teacher = _models(config, chains)
     bare = Context(
         model=walker, teacher=teacher, retriever=index, strategy=config.strategy, k=config.k,
@@ -130,7 +130,7 @@ def collect(config: CollectConfig, *, on_progress: Callable[[int, int], None] | 
 
 
 def _run(
-    config: CollectConfig, questions: list[Question], bare: Context, index: IndexRetriever,
+    config: CollectConfig, questions: list[Question], bare: Context, index: IndexRetriever | RemoteRetriever,
     on_progress: Callable[[int, int], None] | None,
 ) -> Collected:  # fmt: skip
     start = time.perf_counter()
@@ -229,7 +229,7 @@ def _claim(config: CollectConfig) -> None:
 
 
 def _answer_on_ray(
-    config: CollectConfig, todo: list[Question], context: Context, index: IndexRetriever, journal: Journal,
+    config: CollectConfig, todo: list[Question], context: Context, index: IndexRetriever | RemoteRetriever, journal: Journal,
     on_stop: Callable[[Stop], None],
 ) -> None:  # fmt: skip
     from training.ray_collect import Order, answer_on_ray

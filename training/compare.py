@@ -35,6 +35,7 @@ from training.live import Live
 from training.metrics import Interval, paired_difference
 from training.rivals import RIVALS
 from training.run_folder import claim
+from training.verb import wide_console
 
 REPORT, PLOT = "comparison.json", "comparison.png"
 METHODS: tuple[View, ...] = get_args(View)
@@ -135,7 +136,7 @@ class Part(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> int:
     config = command_line(CompareConfig, "compare", __doc__ or "", argv)
     console = Console()
-    show(compare(config, tell=lambda words: console.print(words, highlight=False)), console if console.is_terminal else Console(width=190))
+    show(compare(config, tell=lambda words: console.print(words, highlight=False)), wide_console())
     print(f"{config.out / REPORT}\n{config.out / PLOT}")
     return 0
 

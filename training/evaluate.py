@@ -16,24 +16,25 @@ from steper_agent.config import Config, command_line
 from steper_agent.durable import digest, write_atomic
 from steper_agent.errors import ConfigError, DataError, IndexFault
 from steper_agent.records import Question, Record, Trajectory
+from training import recall
 from training.evaluation import Evaluation, efforts_of, evaluate_trajectories, judge
-from training.metrics import recall_at
 from training.run_folder import claim
-from training.verb import progress, run, versions
+from training.verb import progress, run, versions, wide_console
 
 if TYPE_CHECKING:
     from graphs.run import Context
     from steper_agent.journal import Journal
-    from steper_agent.retrieval import IndexRetriever
+    from steper_agent.retrieval import IndexRetriever, RemoteRetriever
 
-DEPTHS = (2, 5, 10)
 DESCRIPTION = """\
 Ask the graph every question of a file, with any model, and judge the answers: EM, F1 and Acc by the data sets'
 published rules with 95 % bootstrap intervals, how much of the gold evidence each step had found, why questions
-failed, and what a question cost. Or, with --retrieval-only, measure the index alone."""
+failed, and what a question cost. Or, with --retrieval-only, measure indexes alone: recall of the supporting passages,
+and the share of questions that have all of them, by one search and, with --chains, by those of gold reasoning."""
 EPILOG = """\
 examples:
   python -m training.evaluate --retrieval-only --index runs/index --questions hotpot.questions.jsonl --json recall.json
+  python -m training.evaluate --retrieval-only --index runs/bm25 --beside runs/hybrid --questions dev.jsonl --chains gold-chains.jsonl
   python -m training.evaluate --index runs/index --questions dev.jsonl --model local:runs/base --out runs/evaluate/base
   python -m training.evaluate --index runs/index --questions dev.jsonl --model openai:gpt-4o --limit 100
 
@@ -47,6 +48,8 @@ class EvaluateConfig(Config):
     questions: Path = Field(description="questions with gold answers; any format `steper index build` can read")
     model: str = Field("", description="model spec, e.g. local:PATH, local:PATH+STUDENT, openai:NAME, symbolic")
     retrieval_only: bool = Field(False, description="only search: recall of the supporting passages, no model")
+    beside: tuple[Path, ...] = Field((), description="with --retrieval-only: more indexes to measure on the same questions")
+    chains: Path | None = Field(None, description="with --retrieval-only: JSONL of gold reasoning, whose lines are the queries of further searches")
     strategy: str = Field("ircot", description="how the graph reasons: ircot, self_ask, tool_calling, single_step, direct, chain_of_note, sail, self_rag")
     exemplars: Path | None = Field(None, description="JSONL of worked examples shown before each question")
     k: int = Field(4, ge=1, description="passages a search returns")
@@ -67,12 +70,11 @@ class Settings(BaseModel):
 
 
 class Retrieval(Record):
-    """How much of the gold evidence one search with the question itself finds."""
+    """How much of the gold evidence searching finds, of every index that was measured."""
 
-    recall: dict[str, float]
-    """By depth: mean share of a question's supporting passages among the first 2, 5, 10 hits."""
-    n: int
-    """Questions whose supporting passages are known."""
+    rows: tuple[recall.Row, ...]
+    interleaved: tuple[recall.Interleaved, ...]
+    """Empty without gold chains."""
     recipe: dict[str, Any]
 
 
@@ -89,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = command_line(EvaluateConfig, "evaluate", DESCRIPTION, argv, epilog=EPILOG)
     if config.retrieval_only:
         found = evaluate_retrieval(config)
-        _print_recall(found)
+        recall.show(found.rows, found.interleaved, found.recipe, wide_console())
         written = found.model_dump_json(indent=2)
     else:
         report = evaluate(config)
@@ -101,31 +103,61 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def evaluate_retrieval(config: EvaluateConfig) -> Retrieval:
-    """Recall of the supporting passages by one search a question.
+    """Recall of the supporting passages by one search a question and, with gold chains, by theirs.
 
     Raises:
-        DataError: no question names its supporting passages.
-        IndexFault: the index holds none of them.
+        DataError: no question names its supporting passages, or no chain belongs to one of them.
+        IndexFault: an index holds none of them.
     """
-    from steper_agent.retrieval import open_index, read_questions
+    from steper_agent.retrieval import read_questions
 
-    index = open_index(config.index)
     questions = [one for one in draw(read_questions(config.questions), config) if one.supporting_ids]
     if not questions:
         raise DataError("no question names its supporting passages", where=config.questions,
                         fix='give questions with "supporting_ids", or a data set\'s own file')
-    _check_supports(index, questions, config)
-    totals = dict.fromkeys(DEPTHS, 0.0)
+    chains = _chains(config.chains, questions) if config.chains else []
+    retrievers = _retrievers(config, questions)
+    rows, interleaved = list[recall.Row](), list[recall.Interleaved]()
     with progress() as bar:
-        task = bar.add_task("searching", total=len(questions))
-        for question in questions:
-            found = [hit.passage.id for hit in index.search(question.text, max(DEPTHS))]
-            for k in DEPTHS:
-                totals[k] += recall_at(found, question.supporting_ids, k)
-            bar.advance(task)
-    recipe = {"questions": questions_digest(questions), "index": index.digest, "mode": index.manifest.mode,
-              "seed": config.seed, "versions": versions()}
-    return Retrieval(recall={str(k): totals[k] / len(questions) for k in DEPTHS}, n=len(questions), recipe=recipe)
+        searches = len(questions) + sum(len(chain.queries) + 1 for chain in chains)
+        task = bar.add_task("searching", total=len(retrievers) * searches)
+        for name, index in retrievers.items():
+            rows += recall.measure(name, index, questions, seed=config.seed, tell=lambda done: bar.advance(task, done))
+            if chains:
+                interleaved += recall.interleave(name, index, chains, config.k, seed=config.seed, tell=lambda done: bar.advance(task, done))
+    recipe = {"questions": questions_digest(questions), "indexes": {name: index.digest for name, index in retrievers.items()},
+              "chains": digest([[chain.question.id, chain.queries] for chain in chains]), "k": config.k, "seed": config.seed, "versions": versions()}
+    return Retrieval(rows=tuple(rows), interleaved=tuple(interleaved), recipe=recipe)
+
+
+def _retrievers(config: EvaluateConfig, questions: Sequence[Question]) -> dict[str, IndexRetriever | RemoteRetriever]:
+    """Every index by its folder's name; of one that searches in two ways, also each way alone."""
+    from steper_agent.retrieval import IndexRetriever, open_retriever
+
+    found: dict[str, IndexRetriever | RemoteRetriever] = {}
+    for folder in (config.index, *config.beside):
+        index = open_retriever(folder)
+        _check_supports(index, questions, folder, config)
+        if not isinstance(index, IndexRetriever):
+            found[index.url] = index
+            continue
+        found[f"{folder.name} {index.manifest.mode}"] = index
+        if index.manifest.mode == "hybrid":
+            found[f"{folder.name} bm25"] = index.only("lexical")
+            found[f"{folder.name} dense"] = index.only("dense")
+    return found
+
+
+def _chains(path: Path, questions: Sequence[Question]) -> list[recall.Chained]:
+    from training.replay import read_chains
+
+    known = {question.id: question for question in questions}
+    found = [recall.Chained(known[chain.question.id], (chain.question.text, *chain.lines[:-1]))
+             for chain in read_chains(path) if chain.question.id in known]
+    if not found:
+        raise DataError("no chain belongs to a question that names its supporting passages", where=path,
+                        fix="give chains with the ids of --questions")
+    return found
 
 
 def evaluate(config: EvaluateConfig) -> Report:
@@ -136,11 +168,11 @@ def evaluate(config: EvaluateConfig) -> Report:
     from graphs.strategies import strategy_named
     from graphs.strategies.exemplars import read_exemplars
     from steper_agent.journal import Journal, read
-    from steper_agent.retrieval import open_index, read_questions
+    from steper_agent.retrieval import open_retriever, read_questions
     from training.models import open_model
 
     questions = draw(read_questions(config.questions, need_answers=True), config)
-    index = open_index(config.index)
+    index = open_retriever(config.index)
     model = open_model(config.model, temperature=config.temperature, max_tokens=config.max_tokens, seed=config.seed)
     exemplars = read_exemplars(config.exemplars, strategy_named(config.strategy)) if config.exemplars else ()
     context = Context(model=model, retriever=index, strategy=config.strategy, k=config.k, steps=config.steps,
@@ -192,17 +224,10 @@ def questions_digest(questions: Sequence[Question]) -> str:
     return digest(sorted([one.id, one.text, list(one.answers), sorted(one.supporting_ids)] for one in questions))
 
 
-def _check_supports(index: IndexRetriever, questions: Sequence[Question], config: EvaluateConfig) -> None:
+def _check_supports(index: IndexRetriever | RemoteRetriever, questions: Sequence[Question], folder: Path, config: EvaluateConfig) -> None:
     if not any(index.find(gold) for question in questions for gold in question.supporting_ids):
         raise IndexFault(f"the index holds no supporting passage of {config.questions}: it was made for another corpus",
-                         where=config.index, fix="build it from the questions' own corpus: steper index build SOURCE")
-
-
-def _print_recall(found: Retrieval) -> None:
-    table = Table("k", "recall of supporting passages", title=f"{found.recipe['mode']}, {found.n} questions")
-    for k, share in found.recall.items():
-        table.add_row(k, f"{share:.3f}")
-    Console().print(table)
+                         where=folder, fix="build it from the questions' own corpus: steper index build SOURCE")
 
 
 def _print_report(report: Report) -> None:

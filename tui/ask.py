@@ -50,12 +50,12 @@ def ask(args: argparse.Namespace) -> int:
     from graphs.strategies.exemplars import read_exemplars
     from steper_agent.errors import ConfigError
     from steper_agent.journal import Journal
-    from steper_agent.retrieval import open_index
+    from steper_agent.retrieval import open_retriever
     from training.models import open_model
 
     if not args.question.strip():
         raise ConfigError("the question is blank", where="ask", fix='write it in quotes: steper ask "Who …?"')
-    index = open_index(args.index)
+    index = open_retriever(args.index)
     model = open_model(args.model, max_tokens=args.max_tokens)
     journal = Journal(args.journal) if args.journal else None
     exemplars = read_exemplars(args.exemplars, strategy_named(args.strategy)) if args.exemplars else ()

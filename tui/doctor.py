@@ -16,7 +16,7 @@ PARTS = (
     # distribution, module, extra, what it is for
     ("langgraph", "langgraph.graph", "core", "the graph"),
     ("langchain-core", "langchain_core", "core", "models and retrievers"),
-    ("bm25s", "bm25s", "core", "lexical search"),
+    ("tantivy", "tantivy", "core", "lexical search"),
     ("faiss-cpu", "faiss", "core", "dense search"),
     ("textual", "textual", "core", "the terminal"),
     ("torch", "torch", "train", "local models and training"),

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace, registry: Registry, name: str, live: str | Non
         raise ConfigError("a gate needs a base and an index to answer with", where="--gate", fix="give --base DIR and --index DIR")
     from graphs.run import Context
     from steper_agent.models.spec import open_model
-    from steper_agent.retrieval import open_index, read_questions
+    from steper_agent.retrieval import open_retriever, read_questions
     from steper_agent.students.swap import Swappable, unload
     from training.gate import compare
     from training.verb import quiet_libraries
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace, registry: Registry, name: str, live: str | Non
         raise ConfigError("no student can take the seat of this model", where="--model", fix="give local:PATH or vllm:PATH")
     candidate = base.with_student(registry.path_of(name))
     incumbent = base.with_student(registry.path_of(live)) if live else base
-    context = Context(model=base, retriever=open_index(args.index), strategy=args.strategy, k=args.k, steps=args.steps)
+    context = Context(model=base, retriever=open_retriever(args.index), strategy=args.strategy, k=args.k, steps=args.steps)
     try:
         report = compare(incumbent, candidate, context, read_questions(args.gate), min_delta=args.min_delta)
     finally:

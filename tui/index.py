@@ -1,4 +1,4 @@
-"""`steper index build`, `stats` and `search`: thin commands over steper_agent.retrieval."""
+"""`steper index`: make, change, inspect, search and serve an index; thin commands over steper_agent.retrieval."""
 
 from __future__ import annotations
 
@@ -7,47 +7,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steper_agent.retrieval.index import Progress
+    from steper_agent.retrieval.manifest import Manifest
 
-STAGES = {
-    "read": "reading passages",
-    "bm25": "indexing words",
-    "encode": "encoding passages",
-    "seal": "sealing the folder",
-}
+
+RERANK = "have a cross-encoder read the first hits again: cross-encoder:NAME"
 
 
 def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Register `index` and its verbs on the main command line."""
-    about = "build, inspect and search an index of passages"
+    from tui import index_build, index_serve
+
+    about = "build, change, inspect, search and serve an index of passages"
     parser = subparsers.add_parser("index", help=about, description=f"{about.capitalize()}.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    about = "index the passages of files or folders"
-    make = verbs.add_parser("build", help=about, description=f"{about.capitalize()}.")
-    make.add_argument(
-        "sources",
-        nargs="+",
-        type=Path,
-        metavar="SOURCE",
-        help="HotpotQA or 2WikiMultiHopQA JSON, MuSiQue JSON lines, JSON lines with id, title and text, "
-        "or a folder of .txt and .md files",
-    )
-    make.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write; replaces an index there")
-    make.add_argument("--mode", choices=("bm25", "dense", "hybrid"), default="bm25", help="default: bm25")
-    make.add_argument("--encoder", metavar="SPEC", help="for dense and hybrid: sentence-transformers:NAME")
-    make.add_argument(
-        "--chunk-chars", type=int, default=1000, metavar="N", help="folders of text: characters a passage, default 1000"
-    )
-    make.set_defaults(run=build)
-    about = "say what an index holds, after checking it"
-    show = verbs.add_parser("stats", help=about, description=f"{about.capitalize()}.")
-    show.add_argument("index", type=Path, metavar="DIR")
-    show.set_defaults(run=stats)
+    index_build.add_arguments(verbs)
+    for name, about, run in (
+        ("stats", "say what an index holds, after checking it", stats),
+        ("verify", "read every file of an index, and say which are not as they were written", verify),
+    ):
+        show = verbs.add_parser(name, help=about, description=f"{about.capitalize()}.")
+        show.add_argument("index", type=Path, metavar="DIR")
+        show.set_defaults(run=run)
     find = verbs.add_parser("search", help="search an index", description="Search an index, without a model.")
-    find.add_argument("index", type=Path, metavar="DIR")
+    find.add_argument("index", metavar="DIR", help="folder of an index, or the address of one that is served")
     find.add_argument("query", metavar="QUERY")
     find.add_argument("-k", type=count, default=4, metavar="N", help="passages to show, default 4")
+    find.add_argument("--rerank", metavar="SPEC", help=RERANK)
+    find.add_argument("--timings", action="store_true", help="show where the time of the search went")
     find.set_defaults(run=search)
+    index_serve.add_arguments(verbs)
 
 
 def count(text: str) -> int:
@@ -58,70 +46,50 @@ def count(text: str) -> int:
     return number
 
 
-def build(args: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    from steper_agent.retrieval import build_index
-
-    console, bars = Console(), Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bar(*columns, console=bars, transient=True, disable=not bars.is_terminal) as bar:
-        made = build_index(
-            args.sources,
-            args.out,
-            mode=args.mode,
-            encoder=args.encoder,
-            chunk_chars=args.chunk_chars,
-            progress=_shown_on(bar),
-        )
-    megabytes = made.bytes / 1e6
-    console.print(
-        f"built {args.out}: {made.passages:,} passages, {made.mode}, {made.seconds:.1f} s, {megabytes:.1f} MB",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
-    return 0
-
-
 def stats(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
     from steper_agent.plain import plain
-    from steper_agent.retrieval import manifest
+    from steper_agent.retrieval import manifest, stamps
 
     found = manifest.read(args.index)
-    manifest.verify(args.index, found)
-    facts = {
-        "passages": f"{found.passages:,}",
-        "characters": f"{found.characters:,}",
-        "mode": found.mode,
-        "words": _words(found),
-        "encoder": f"{found.encoder}, {found.dimension} numbers" if found.encoder else "none",
-        "sources": ", ".join(found.sources),
-        "corpus": found.corpus[:12],
-        "identity": found.identity[:12],
-        "size": f"{found.bytes / 1e6:.1f} MB in {len(found.files)} files, all as written",
-        "built in": f"{found.seconds:.1f} s with " + ", ".join(f"{name} {v}" for name, v in found.versions.items()),
-    }
+    stamps.check(args.index, found.files)
     table = Table(show_header=False, box=None)
-    for name, fact in facts.items():
+    for name, fact in _facts(found).items():
         table.add_row(name, _safe(plain(fact)))
     Console().print(table)
     return 0
 
 
+def verify(args: argparse.Namespace) -> int:
+    from steper_agent.errors import told
+    from steper_agent.retrieval import manifest, verify_index
+
+    faults = verify_index(args.index)
+    for fault in faults:
+        print(told(fault))
+    if not faults:
+        found = manifest.read(args.index)
+        print(f"{len(found.files)} files, {found.bytes / 1e6:.1f} MB, all as written")
+    return 2 if faults else 0
+
+
 def search(args: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from steper_agent.errors import ConfigError
     from steper_agent.plain import plain
-    from steper_agent.retrieval import open_index
+    from steper_agent.retrieval import open_index, timings
+    from steper_agent.retrieval.remote import connect, url_in
 
     console = Console()
-    hits = open_index(args.index).search(args.query, args.k)
+    url = url_in(args.index)
+    if url and args.rerank:
+        raise ConfigError("an index that is served is reranked where it is served", where="--rerank", fix="steper index serve DIR --rerank SPEC")
+    opened = connect(url) if url else open_index(args.index, reranker=args.rerank)
+    timings.PROCESS.clear()
+    hits = opened.search(args.query, args.k)
     if not hits:
         console.print("no passage shares a word with this query", markup=False)
     for number, hit in enumerate(hits, start=1):
@@ -129,25 +97,37 @@ def search(args: argparse.Namespace) -> int:
         title, name = _safe(plain(passage.title)), _safe(plain(passage.id))
         console.print(f"[bold]{number}  {title}[/]  {hit.score:.3f}  [dim]{name}[/]", highlight=False)
         console.print(f"   {plain(passage.text)}", markup=False, highlight=False)
+    if args.timings:
+        for name, stage in timings.snapshot().items():
+            console.print(f"{name:8} {stage.total * 1e3:8.2f} ms", markup=False, highlight=False)
     return 0
 
 
-def _shown_on(bar: Any) -> Progress:
-    tasks: dict[str, Any] = {}
+def _facts(found: Manifest) -> dict[str, str]:
+    deleted = f", {found.rows - found.passages:,} deleted" if found.rows > found.passages else ""
+    dense = f", {found.dense.kind}" if found.dense else ""
+    return {
+        "passages": f"{found.passages:,}{deleted}",
+        "characters": f"{found.characters:,}",
+        "mode": found.mode,
+        "words": _words(found),
+        "encoder": f"{found.encoder}, {found.dimension} numbers{dense}" if found.encoder else "none",
+        "sources": ", ".join(found.sources),
+        "corpus": found.corpus[:12],
+        "identity": found.identity[:12],
+        "generation": str(found.generation),
+        "size": f"{found.bytes / 1e6:.1f} MB in {len(found.files)} files",
+        "made in": f"{found.seconds:.1f} s with " + ", ".join(f"{name} {v}" for name, v in found.versions.items()),
+    }
 
-    def show(stage: str, done: int, total: int) -> None:
-        if stage not in tasks:
-            tasks[stage] = bar.add_task(STAGES[stage], total=None)
-        bar.update(tasks[stage], completed=done, total=total or None)
 
-    return show
-
-
-def _words(found: Any) -> str:
+def _words(found: Manifest) -> str:
     words = found.lexical
     if words is None:
         return "none"
-    return f"BM25 k1={words.k1} b={words.b}, stemmer {words.stemmer}, {len(words.stop_words)} stop words"
+    given = "the language's" if words.stop_words is None else f"{len(words.stop_words)}"
+    left = f", {found.lingering:,} deleted passages still weighed" if found.lingering else ""
+    return f"BM25, language {words.language}, {given} stop words, title weight {words.title_weight:g}{left}"
 
 
 def _safe(text: str) -> str:

@@ -51,11 +51,12 @@ def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
 def serve(args: argparse.Namespace) -> int:
     import logging
 
-    from graphs.serving.access import bind, names_of, read_token, url_of
-    from graphs.serving.app import create_app, serve_app
+    from graphs.serving.app import create_app
     from graphs.state import Context
     from steper_agent.journal import Journal
-    from steper_agent.retrieval import open_index
+    from steper_agent.retrieval import open_retriever
+    from steper_agent.web.access import bind, names_of, read_token, url_of
+    from steper_agent.web.serving import serve_app
     from training.models import open_model
 
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s: %(message)s")
@@ -64,14 +65,14 @@ def serve(args: argparse.Namespace) -> int:
         # Before anything that takes long to load, so that a port in use is told at once.
         sock = opened.enter_context(bind(args.host, args.port, has_token=token is not None))
         students = [args.registry / "students"] if args.registry else []
-        index, model = open_index(args.index), open_model(args.model, max_tokens=args.max_tokens, students=students)
+        index, model = open_retriever(args.index), open_model(args.model, max_tokens=args.max_tokens, students=students)
         journal = opened.enter_context(Journal(args.journal, lossy=True)) if args.journal else None
         seated = opened.enter_context(following(model, args.registry, journal)) if args.registry else model
         context = Context(model=seated, retriever=index, strategy=args.strategy, k=args.k, steps=args.steps, journal=journal)
         app = create_app(context, name=args.name, token=token, max_inflight=args.max_inflight,
                          hosts=() if token else names_of(args.host))
         key = "your token" if token else "any text"
-        said = f'serving {url_of(sock)}: give any OpenAI client this base_url, model "{args.name}" and {key} as api_key'
+        said = f'serving {url_of(sock)}/v1: give any OpenAI client this base_url, model "{args.name}" and {key} as api_key'
         serve_app(app, sock, grace=args.grace, access_log=args.verbose, on_ready=lambda: print(said, flush=True))
     return 0
 

@@ -48,12 +48,12 @@ def serve(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from graphs.serving.access import bind
     from steper_agent.students.fingerprint import base_fingerprint
     from steper_agent.vllm.guard import ADMIN_TOKEN, TOKEN
     from steper_agent.vllm.launch import Launch
     from steper_agent.vllm.served_base import name_of
     from steper_agent.vllm.server import Server
+    from steper_agent.web.access import bind
 
     console = Console(highlight=False, soft_wrap=True)
     # Before anything that takes long; and whoever listens there already would pass for our server, being well.

@@ -12,10 +12,11 @@ from starlette.types import Receive, Scope, Send
 
 from graphs.serving.door import Door
 from graphs.serving.events import Computed, Ended, told
-from graphs.serving.refusal import Refusal
+from graphs.serving.refusal import error_object
 from graphs.serving.reply import DONE, Reply, server_sent, to_json
 from graphs.serving.wire import ChatRequest, conversation_of
 from graphs.state import Input
+from steper_agent.web.refusal import Refusal
 
 STREAM_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"),
                   (b"x-accel-buffering", b"no")]  # fmt: skip
@@ -42,7 +43,7 @@ class Answering(Response):
         except Refusal as refusal:
             if not self._begun:
                 raise
-            await self._stream(send, server_sent(refusal.body), is_last=True)
+            await self._stream(send, server_sent(error_object(refusal)), is_last=True)
             return
         # The last bytes are sent from outside the gate: a client that has them may come straight back.
         if ended is None:

@@ -3,20 +3,17 @@
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from steper_agent.errors import ConfigError, DependencyError
+from steper_agent.errors import ConfigError
+from steper_agent.web.serving import extra_installed
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from graphs.state import Context
-
-EXTRA = frozenset({"fastapi", "starlette", "uvicorn", "prometheus_client"})
 
 
 def create_app(
@@ -40,41 +37,20 @@ def create_app(
         raise ConfigError("the token is blank", where="create_app", fix="give one, or None to ask for none")
     if context.approve:
         raise ConfigError("nobody can approve a search over HTTP", where="create_app", fix="make the context with approve=False")
-    with _extra_installed():
+    with extra_installed():
         from fastapi import FastAPI
 
         from graphs.serving.door import Door
-        from graphs.serving.entrance import Entrance
-        from graphs.serving.gate import Gate
         from graphs.serving.metrics import Metrics
+        from graphs.serving.refusal import refused
         from graphs.serving.routes import add_routes
         from graphs.stepwise import build_graph
+        from steper_agent.web.entrance import Entrance
+        from steper_agent.web.gate import Gate
     gate = Gate(max_inflight)
     door = Door(name, build_graph(), context, max(max_k, context.k), gate, Metrics(lambda: gate.inflight), int(time.time()))
     app = FastAPI(title="StepER Agent", openapi_url=None)
     app.state.gate = gate
     add_routes(app, door)
-    app.add_middleware(Entrance, token=token, hosts=hosts, metrics=door.metrics)
+    app.add_middleware(Entrance, token=token, hosts=hosts, refused=refused, count=door.metrics.requested)
     return app
-
-
-def serve_app(app: FastAPI, sock: socket.socket, *, grace: float, access_log: bool, on_ready: Callable[[], None]) -> None:
-    """Serve on a bound socket until SIGTERM or SIGINT, and for up to `grace` seconds what was asked before.
-
-    Raises:
-        DependencyError: the extra `serve` is not installed.
-    """
-    with _extra_installed():
-        from graphs.serving.server import Server, settings
-    Server(settings(app, access_log=access_log), app.state.gate, grace=grace, on_ready=on_ready).run(sockets=[sock])
-
-
-@contextmanager
-def _extra_installed() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as missing:
-        if (missing.name or "").partition(".")[0] not in EXTRA:
-            raise
-        raise DependencyError(f"{missing.name} is not installed", where="the HTTP door",
-                              fix="pip install 'steper-agent[serve]'") from missing

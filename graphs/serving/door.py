@@ -6,13 +6,13 @@ import dataclasses
 from dataclasses import dataclass
 
 from graphs.run import model_version
-from graphs.serving.gate import Gate
 from graphs.serving.metrics import Metrics
-from graphs.serving.refusal import Refusal, bad_request
 from graphs.serving.wire import Overrides
 from graphs.state import Context
 from graphs.stepwise import StepwiseGraph
 from graphs.strategies import STRATEGIES
+from steper_agent.web.gate import Gate
+from steper_agent.web.refusal import Refusal, bad_request
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
-from graphs.serving.refusal import Refusal
 from graphs.serving.wire import Account, Found, Reasoned, Spent
 from graphs.state import Context, Input
 from graphs.stepwise import StepwiseGraph
 from steper_agent.errors import StepERError
 from steper_agent.models.slot import ModelSlot
 from steper_agent.plain import plain
+from steper_agent.web.refusal import Refusal
 
 LOG = logging.getLogger(__name__)
 

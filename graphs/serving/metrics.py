@@ -14,6 +14,8 @@ __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 
 SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 STEPS = tuple(range(11))
+ROUTES = frozenset({"/healthz", "/metrics", "/v1/models", "/v1/chat/completions"})
+"""Told apart; all else is `other`, so that strangers cannot fill the metrics."""
 
 
 class Metrics:
@@ -29,8 +31,8 @@ class Metrics:
                                ["node", "step"], registry=registry)
         Gauge("steper_inflight", "Runs going on", registry=registry).set_function(inflight)
 
-    def requested(self, route: str, code: int) -> None:
-        self._requests.labels(route, str(code)).inc()
+    def requested(self, path: str, code: int) -> None:
+        self._requests.labels(path if path in ROUTES else "other", str(code)).inc()
 
     def saw(self, event: Event) -> None:
         if isinstance(event, Happened) and event.event.get("outcome") == "parse_error":

@@ -1,29 +1,20 @@
-"""What the door says where it gives no answer: an HTTP status and OpenAI's error object, so that any client can read it."""
+"""A refusal in OpenAI's error object, so that any client can read it."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from starlette.responses import Response
 
-class Refusal(Exception):
-    """A request that gets no answer, and why. A client's to read, so it never quotes a path, a key or a traceback."""
-
-    def __init__(
-        self, status: int, message: str, *, code: str, param: str | None = None, headers: dict[str, str] | None = None
-    ) -> None:
-        super().__init__(status, message, code)
-        self.status = status
-        self.message = message
-        self.code = code
-        self.param = param
-        """The field of the request that is to blame, dotted."""
-        self.headers = headers or {}
-
-    @property
-    def body(self) -> dict[str, Any]:
-        kind = "server_error" if self.status >= 500 else "invalid_request_error"
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+from graphs.serving.reply import to_json
+from steper_agent.web.refusal import Refusal
 
 
-def bad_request(message: str, *, code: str = "invalid_value", param: str | None = None) -> Refusal:
-    return Refusal(400, message, code=code, param=param)
+def error_object(refusal: Refusal) -> dict[str, Any]:
+    kind = "server_error" if refusal.status >= 500 else "invalid_request_error"
+    return {"error": {"message": refusal.message, "type": kind, "param": refusal.param, "code": refusal.code}}
+
+
+def refused(refusal: Refusal) -> Response:
+    body = to_json(error_object(refusal))
+    return Response(body, status_code=refusal.status, headers=refusal.headers, media_type="application/json")

@@ -1,4 +1,4 @@
-"""The paths of the door, and what each does. Bodies are read here, by hand, so that a large one is never held."""
+"""The paths of the door, and what each does."""
 
 from __future__ import annotations
 
@@ -7,27 +7,20 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from graphs.serving.answering import Answering
 from graphs.serving.door import Door
-from graphs.serving.entrance import refused
 from graphs.serving.metrics import CONTENT_TYPE_LATEST
-from graphs.serving.refusal import Refusal
+from graphs.serving.refusal import refused
 from graphs.serving.reply import to_json
 from graphs.serving.wire import read_request
-
-MOST_BYTES = 1 << 20
-DRAINED_BYTES = 16 << 20
-"""A client must be done sending before it reads why it was refused; beyond this it is cut off."""
+from steper_agent.web.bodies import json_of
+from steper_agent.web.refusal import Refusal
 
 
 def add_routes(app: FastAPI, door: Door) -> None:
     async def complete(request: Request) -> Response:
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            # A browser lets any page post plain text anywhere; for JSON it asks first, and no other origin gets a yes.
-            raise Refusal(415, "send JSON, with `Content-Type: application/json`", code="unsupported_media_type")
-        asked = read_request(await body_of(request))
+        asked = read_request(await json_of(request))
         door.check_name(asked.model)
         return Answering(door, asked)
 
@@ -53,27 +46,6 @@ def add_routes(app: FastAPI, door: Door) -> None:
     app.add_route("/metrics", metrics)
     app.add_exception_handler(Refusal, _told)
     app.add_exception_handler(HTTPException, _told)
-
-
-async def body_of(request: Request) -> bytes:
-    """The request's body.
-
-    Raises:
-        Refusal: it is larger than a megabyte, or never ends.
-    """
-    body, size = bytearray(), 0
-    try:
-        async for piece in request.stream():
-            size += len(piece)
-            if size <= MOST_BYTES:
-                body += piece
-            elif size > DRAINED_BYTES:
-                break
-    except ClientDisconnect as left:
-        raise Refusal(400, "the client left", code="client_left") from left
-    if size > MOST_BYTES:
-        raise Refusal(413, f"at most {MOST_BYTES} bytes can be asked at once", code="too_large", headers={"Connection": "close"})
-    return bytes(body)
 
 
 def as_json(value: Any, status: int = 200) -> Response:

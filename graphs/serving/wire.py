@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from graphs.serving.refusal import bad_request
 from graphs.state import TurnState
 from steper_agent.records import Record
+from steper_agent.web.refusal import bad_request
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 

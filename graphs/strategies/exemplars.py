@@ -15,7 +15,7 @@ from graphs.strategies.reading import find_answer, one_line, unconcluded
 from graphs.strategies.strategy import Chain, Strategy
 from steper_agent.errors import DataError
 from steper_agent.records import Hit, Passage, Record, Step
-from steper_agent.retrieval.files import written_lines
+from steper_agent.retrieval.sources.files import written_lines
 
 CURE = 'each line: {"question": …, "steps": [{"query": …, "passages": [{"title": …, "text": …}], "rationale": …}], "answer": …}'
 

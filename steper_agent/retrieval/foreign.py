@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from math import isfinite
 from typing import Any, SupportsFloat
@@ -11,16 +10,15 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 
 from steper_agent.records import Hit, Passage
-from steper_agent.retrieval.normal import clean, content_id
+from steper_agent.retrieval.remote import RemoteRetriever
 from steper_agent.retrieval.retriever import IndexRetriever
+from steper_agent.retrieval.sources.normal import clean, content_id
 
 
 async def search(retriever: BaseRetriever, query: str, k: int) -> tuple[Hit, ...]:
     """The first k hits in the retriever's own order."""
-    if isinstance(retriever, IndexRetriever):
-        if retriever.in_memory:
-            return retriever.search(query, k)
-        return await asyncio.to_thread(retriever.search, query, k)
+    if isinstance(retriever, IndexRetriever | RemoteRetriever):
+        return await retriever.asearch(query, k)
     return hits_from(await retriever.ainvoke(query), k)
 
 

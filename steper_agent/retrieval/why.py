@@ -4,26 +4,32 @@ place in the source file. Worked out when a person wants to know, never while a 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from collections.abc import Iterator
+from math import inf
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from steper_agent.errors import DataError, StepERError
 from steper_agent.records import Passage, Record
-from steper_agent.retrieval import folder, native
 from steper_agent.retrieval.dense import DenseIndex
-from steper_agent.retrieval.files import rows
-from steper_agent.retrieval.lexical import LexicalIndex, LexicalSettings, Terms
-from steper_agent.retrieval.normal import clean, identifier
+from steper_agent.retrieval.lexical import LexicalIndex
+from steper_agent.retrieval.ranking import cut
 from steper_agent.retrieval.retriever import DEPTH, IndexRetriever
-from steper_agent.retrieval.shelf import PASSAGES, Shelf
+from steper_agent.retrieval.shelf import PASSAGES
+from steper_agent.retrieval.sources import folder, native
+from steper_agent.retrieval.sources.chunking import Chunking
+from steper_agent.retrieval.sources.files import Row, rows
+from steper_agent.retrieval.sources.normal import identifier
+from steper_agent.retrieval.sources.streams import SUFFIXES as COMPRESSED
+from steper_agent.retrieval.sources.tally import Tally
+from steper_agent.retrieval.terms import LexicalSettings, Terms
 
 Search = Literal["lexical", "dense"]
 LOOKED = 1000
 """Places of each search that are looked through."""
 SCANNED = 64 << 20
-"""Bytes of the longest file that is read through to find a passage again: a second or two."""
+"""Bytes of a source that are read through to find a passage again: a second or two."""
+EXPANDS = 4
+"""What a compressed text grows by, about."""
 _WORD = re.compile(r"\w+")
 
 
@@ -37,7 +43,7 @@ class Standing(Record):
 class Place(Record):
     path: str
     line: int
-    """Counted from 1: where the passage, or the record that holds it, begins."""
+    """Counted from 1: where the passage, or the record that holds it, begins. In Parquet, which has no lines, its row."""
     is_copy: bool
     """It is the index's own file of passages, for the source is not known, gone, changed, or longer than `SCANNED`."""
 
@@ -67,14 +73,18 @@ def explain(index: IndexRetriever, query: str, passage_id: str) -> Why:
     Raises:
         DataError: the index holds no such passage.
     """
-    row = _row(index.shelf, passage_id)
+    row = index.shelf.find(passage_id)
+    if row is None:
+        raise DataError("the index holds no such passage", where=repr(passage_id), fix="ask the index it was found in")
     passage = index.shelf[row]
     found = (hit.passage.id for hit in index.search(query, DEPTH))
-    shared, lacking, words = _words(index.manifest.lexical or LexicalSettings(), query, f"{passage.title}\n{passage.text}")
+    shared, lacking, words = _words(
+        index.manifest.lexical or LexicalSettings(), query, f"{passage.title}\n{passage.text}"
+    )
     return Why(
         searches=tuple(name for name in ("lexical", "dense") if getattr(index, name) is not None),
-        lexical=_standing(index.lexical, query, row),
-        dense=_standing(index.dense, query, row),
+        lexical=_standing(index, index.lexical, query, row),
+        dense=_standing(index, index.dense, query, row),
         fused=next((rank for rank, one in enumerate(found, start=1) if one == passage_id), None),
         shared=shared,
         lacking=lacking,
@@ -83,19 +93,16 @@ def explain(index: IndexRetriever, query: str, passage_id: str) -> Why:
     )
 
 
-def _row(shelf: Shelf, passage_id: str) -> int:
-    at = bisect_left(range(shelf.rows), passage_id, key=lambda rank: shelf[int(shelf.by_id[rank])].id)
-    if at == shelf.rows or shelf[int(shelf.by_id[at])].id != passage_id:
-        raise DataError("the index holds no such passage", where=repr(passage_id), fix="ask the index it was found in")
-    return int(shelf.by_id[at])
+def _standing(index: IndexRetriever, side: LexicalIndex | DenseIndex | None, query: str, row: int) -> Standing | None:
+    if side is None or not query.strip():
+        return None
+    ranked = cut(side.search_many([query], LOOKED)[0], LOOKED, lambda tied: index.shelf[tied].id)
+    return next((Standing(rank=rank, score=score) for rank, (one, score) in enumerate(ranked, 1) if one == row), None)
 
 
-def _standing(side: LexicalIndex | DenseIndex | None, query: str, row: int) -> Standing | None:
-    found = side.search(query, LOOKED) if side is not None and query.strip() else []
-    return next((Standing(rank=rank, score=score) for rank, (one, score) in enumerate(found, 1) if one == row), None)
-
-
-def _words(settings: LexicalSettings, query: str, text: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+def _words(
+    settings: LexicalSettings, query: str, text: str
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     terms = Terms(settings)
     asked, held = ({word.lower(): set(terms(word)) for word in _WORD.findall(one)} for one in (query, text))
     sought, there = (set[str]().union(*one.values()) for one in (asked, held))
@@ -108,56 +115,53 @@ def _words(settings: LexicalSettings, query: str, text: str) -> tuple[tuple[str,
 
 def _place(index: IndexRetriever, row: int, passage: Passage) -> Place:
     for source in map(Path, index.manifest.paths):
-        is_text = source.is_dir() or source.suffix.lower() in folder.SUFFIXES
         try:
-            found = _in_text(source, passage, index.manifest.chunk_chars) if is_text else _in_records(source, passage.id)
+            found = _in_text(source, passage, index.manifest.chunking) or _in_records(source, passage.id)
         except (OSError, ValueError, StepERError):
             continue  # Gone or changed since: what was read stands in the index's own copy.
         if found:
             return Place(path=str(found[0]), line=found[1], is_copy=False)
-    return Place(path=str(index.folder / PASSAGES), line=row + 1, is_copy=True)
+    for part in index.manifest.parts:
+        if row < part.rows:
+            break
+        row -= part.rows
+    return Place(path=str(index.folder / part.folder / PASSAGES), line=row + 1, is_copy=True)
 
 
-def _in_text(source: Path, passage: Passage, chunk_chars: int) -> tuple[Path, int] | None:
+def _in_text(source: Path, passage: Passage, chunking: Chunking) -> tuple[Path, int] | None:
     root = source if source.is_dir() else source.parent
     name = Path(passage.id.rpartition("#")[0])
     path = root / name
     # An id is text of others: it names a file of this source or nothing.
-    if name.is_absolute() or ".." in name.parts or not (root == source or path == source) or not _is_scanned(path):
+    if name.is_absolute() or ".." in name.parts or not (root == source or path == source) or not _size(path) <= SCANNED:
         return None
-    text, at = path.read_text(encoding="utf-8-sig"), 0
-    for chunk in folder.passages(path, root, chunk_chars):
-        begins, at = _span(text, chunk.text, at)
-        if chunk.id == passage.id and clean(chunk.text) == passage.text:
-            return path, text.count("\n", 0, begins) + 1
-    return None
-
-
-def _span(text: str, chunk: str, at: int) -> tuple[int, int]:
-    """Where a chunk begins and ends in the text it was cut from, at or after `at`. Its lines stand there one after the
-    other; only the blank between its paragraphs may be another one."""
-    lines = chunk.split("\n")
-    begins = text.index(lines[0], at)
-    at = begins
-    for line in lines:
-        at = text.index(line, at) + len(line)
-    return begins, at
+    if not folder.is_verbatim(path):
+        return None
+    found = folder.passages(path, root, chunking)
+    line = next((line for one, line in found if one == passage), None)
+    return (path, line) if line else None
 
 
 def _in_records(source: Path, passage_id: str) -> tuple[Path, int] | None:
-    if not _is_scanned(source):
-        return None
-    found = (row.line for row in rows(source) if passage_id in _ids(row.value, f"{source}:{row.line}"))
-    line = next(found, None)
-    return (source, line) if line else None
+    room = float(SCANNED)
+    for path in folder.files_of(source).records:
+        room -= _size(path)
+        if room < 0:
+            break
+        if line := next((row.line for row in rows(path, Tally(on_bad="skip")) if passage_id in _ids(row)), None):
+            return path, line
+    return None
 
 
-def _ids(value: dict[str, Any], where: str) -> Iterator[str]:
-    if native.is_native(value):
-        return (paragraph.passage.id for paragraph in native.paragraphs(value, where))
-    return iter((identifier(value, where),))
+def _ids(row: Row) -> tuple[str, ...]:
+    try:
+        if native.is_native(row.value):
+            return tuple(paragraph.passage.id for paragraph in native.paragraphs(row.value, str(row)))
+        return (identifier(row.value, row),)
+    except DataError:
+        return ()  # A bad record, left out when the index was built.
 
 
-def _is_scanned(path: Path) -> bool:
-    """A pipe would keep its reader waiting."""
-    return path.is_file() and path.stat().st_size <= SCANNED
+def _size(path: Path) -> float:
+    """Bytes there are to read, about; endless where it is no file, for a pipe would keep its reader waiting."""
+    return path.stat().st_size * (EXPANDS if path.suffix in COMPRESSED else 1) if path.is_file() else inf

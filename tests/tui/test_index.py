@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from steper_agent.errors import DataError
+from steper_agent.errors import DataError, StepERError
 from tests.steper_agent.retrieval.shelves import PASSAGES, write_lines
 from tui.index import add_arguments
 
@@ -51,3 +51,66 @@ def test_passages_reach_the_screen_without_escapes_or_markup(
 def test_a_missing_source_is_an_error_of_ours(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         run("index", "build", str(tmp_path / "nothing"), "--out", str(tmp_path / "index"))
+
+
+def test_an_index_grows_and_shrinks_and_is_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = write_lines(tmp_path / "corpus.jsonl", PASSAGES), str(tmp_path / "index")
+    more = write_lines(tmp_path / "more.jsonl", [{"id": "e", "title": "", "text": "Guernica"}, {"text": "no id"}])
+    run(
+        "index",
+        "build",
+        str(source),
+        "--out",
+        out,
+        "--language",
+        "spanish",
+        "--stop-words",
+        "none",
+        "--title-weight",
+        "0",
+    )
+    with pytest.raises(DataError, match="no id"):
+        run("index", "add", out, str(more))
+    capsys.readouterr()
+    assert run("index", "add", out, str(more), "--on-bad", "skip") == 0
+    told = capsys.readouterr().out
+    assert "5 passages" in told
+    assert "no id here" in told
+    (tmp_path / "ids.txt").write_text("a\nb\n", encoding="utf-8")
+    assert run("index", "delete", out, "c", "x", "--ids", str(tmp_path / "ids.txt"), "--missing", "ignore") == 0
+    assert "2 passages" in capsys.readouterr().out
+    assert run("index", "stats", out) == 0
+    told = capsys.readouterr().out
+    assert "2, 3 deleted" in told
+    assert "language spanish, 0 stop words, title weight 0" in told
+    assert run("index", "verify", out) == 0
+    assert "all as written" in capsys.readouterr().out
+    (tmp_path / "index/0003/gone.npy").write_bytes(b"")
+    assert run("index", "verify", out) == 2
+    assert "gone.npy" in capsys.readouterr().out
+
+
+def test_a_plan_tells_what_it_takes_and_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_lines(tmp_path / "corpus.jsonl", PASSAGES)
+    assert run("index", "plan", str(source), "--mode", "hybrid", "--dimension", "384") == 0
+    told = capsys.readouterr().out
+    assert "flat" in told
+    assert "free)" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--language", "klingon"], "--language"),
+        (["--title-weight", "-1"], "--title-weight"),
+        (["--overlap", "1000"], "overlap"),
+        (["--stop-words", "/nowhere"], "--stop-words"),
+        (["--mode", "dense"], "needs an encoder"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(flags: list[str], message: str, tmp_path: Path) -> None:
+    source = write_lines(tmp_path / "corpus.jsonl", PASSAGES)
+    with pytest.raises(StepERError, match=message):
+        run("index", "build", str(source), "--out", str(tmp_path / "index"), *flags)
+    assert not (tmp_path / "index").exists()

@@ -16,11 +16,11 @@ from typing import Any
 import httpx
 import pytest
 
-from graphs.serving.access import bind
 from steper_agent.journal import read, trajectories
 from steper_agent.records import Question, Swapped
 from steper_agent.students.registry import Registry
 from steper_agent.students.weights import ADAPTER_WEIGHTS
+from steper_agent.web.access import bind
 from tests.graphs.serving.served import eventually
 from tests.tiny import tiny_adapter, tiny_base
 from tui.cli import main

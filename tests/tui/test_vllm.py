@@ -15,11 +15,11 @@ import psutil
 import pytest
 from langchain_core.messages import HumanMessage
 
-from graphs.serving.access import bind
 from steper_agent.models.local import LocalChatModel
 from steper_agent.models.spec import open_model
 from steper_agent.vllm.guard import ADMIN_TOKEN, TOKEN
 from steper_agent.vllm.launch import PYTHON
+from steper_agent.web.access import bind
 from tests.graphs.serving.served import eventually
 from tests.served import needs_vllm
 from tests.tiny import tiny_adapter, tiny_base

@@ -18,9 +18,9 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from pydantic import PrivateAttr
 
 from graphs.run import Context
-from graphs.serving.access import bind, url_of
 from graphs.serving.app import create_app
-from graphs.serving.server import Server, settings
+from steper_agent.web.access import bind, url_of
+from steper_agent.web.server import Server, settings
 from tests.fakes import shelf
 
 QUESTION = "When was the author of Emma born?"
@@ -107,7 +107,7 @@ def running(app: FastAPI, *, grace: float = 5.0) -> Iterator[tuple[httpx.Client,
     with bind("127.0.0.1", 0, has_token=False) as sock:
         server = Server(settings(app, access_log=False), app.state.gate, grace=grace, on_ready=ready.set)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
-        url = url_of(sock).removesuffix("/v1")
+        url = url_of(sock)
         thread.start()
         try:
             assert ready.wait(10)

@@ -19,10 +19,10 @@ from graphs.run import Context
 from graphs.serving.app import create_app
 from graphs.serving.events import Happened
 from graphs.serving.metrics import Metrics
-from graphs.serving.routes import MOST_BYTES
 from steper_agent.errors import ConfigError, DependencyError
 from steper_agent.journal import Journal, trajectories
 from steper_agent.models.slot import ModelSlot
+from steper_agent.web.bodies import MOST_BYTES
 from tests.fakes import Script, Shelf
 from tests.graphs.serving.served import (
     LINES,

@@ -12,9 +12,10 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 
 from graphs.run import Context, build_graph
 from graphs.serving.events import Ended, Event, Happened, Reasoning, Tokens, Written, told
-from graphs.serving.refusal import Refusal
+from graphs.serving.refusal import error_object
 from steper_agent.errors import ModelError
 from steper_agent.models.slot import ModelSlot
+from steper_agent.web.refusal import Refusal
 from tests.fakes import Script
 from tests.graphs.serving.served import LINES, QUESTION, SHELF, Teller
 
@@ -109,7 +110,7 @@ async def test_a_failed_run_is_told_without_secrets_and_logged_with_all(
     with caplog.at_level(logging.WARNING), pytest.raises(Refusal) as refused:
         await events(slot)
     said = refused.value
-    assert (said.status, said.code, said.body["error"]["type"]) == (status, code, "server_error")
+    assert (said.status, said.code, error_object(said)["error"]["type"]) == (status, code, "server_error")
     assert message in said.message
     assert not any(secret in said.message for secret in ("/secret", "sk-123"))
     assert "run r" in caplog.text

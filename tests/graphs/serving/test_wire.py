@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from graphs.serving.refusal import Refusal
+from graphs.serving.refusal import error_object
 from graphs.serving.wire import conversation_of, read_request
+from steper_agent.web.refusal import Refusal
 from tests.graphs.serving.served import body
 
 
@@ -68,7 +69,7 @@ def test_a_bad_request_is_told_where_it_is_bad(change: dict[str, Any], param: st
     told = refused.value
     assert (told.status, told.param) == (400, param)
     assert message in told.message
-    assert told.body["error"]["type"] == "invalid_request_error"
+    assert error_object(told)["error"]["type"] == "invalid_request_error"
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b'{"model": "\\ud800"}', b"\xff", b"[" * 100_000])

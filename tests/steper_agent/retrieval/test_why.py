@@ -10,10 +10,15 @@ import pytest
 
 from steper_agent.errors import StepERError
 from steper_agent.records import Passage
-from steper_agent.retrieval import IndexRetriever, build_index, open_index, why
-from steper_agent.retrieval.lexical import STOP_WORDS
+from steper_agent.retrieval import IndexRetriever, IndexSettings, add_passages, build_index, open_index, why
+from steper_agent.retrieval.ranking import cut
+from steper_agent.retrieval.sources.chunking import DEFAULT, Chunking
+from steper_agent.retrieval.sources.files import rows
+from steper_agent.retrieval.sources.tally import Tally
+from steper_agent.retrieval.terms import ENGLISH
 from steper_agent.retrieval.why import Why
 from tests.steper_agent.retrieval.shelves import HOTPOT, MUSIQUE, PASSAGES, HashEncoder, write_json, write_lines
+from tests.steper_agent.retrieval.sources.made import COMPRESS, FORMATS, lines_of, write
 
 MODES: list[tuple[Any, Any]] = [("bm25", None), ("dense", HashEncoder()), ("hybrid", HashEncoder())]
 QUERIES = ["Who designed the analytical engines in London?", "malaga", "Ada", "zzz", " "]
@@ -32,9 +37,9 @@ Ada wrote a program. She was in London. Then she was in Málaga. There she staye
 """
 
 
-def opened(source: Path, mode: Any = "bm25", encoder: Any = None, **more: Any) -> IndexRetriever:
+def opened(source: Path, mode: Any = "bm25", encoder: Any = None, chunking: Chunking = DEFAULT) -> IndexRetriever:
     out = source.parent / f"index-{mode}"
-    build_index([source], out, mode=mode, encoder=encoder, **more)
+    build_index([source], out, mode=mode, encoder=encoder, settings=IndexSettings(chunking=chunking))
     return open_index(out, encoder)
 
 
@@ -45,7 +50,9 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("mode", "encoder"), MODES)
 @pytest.mark.parametrize("query", QUERIES)
-def test_passages_sorted_by_their_fused_ranks_are_the_retrievers_own_order(query: str, mode: Any, encoder: Any, source: Path) -> None:
+def test_passages_sorted_by_their_fused_ranks_are_the_retrievers_own_order(
+    query: str, mode: Any, encoder: Any, source: Path
+) -> None:
     index = opened(source, mode, encoder)
     explained = {one["id"]: index.explain(query, one["id"]) for one in PASSAGES}
     ranked = sorted((why.fused, id) for id, why in explained.items() if why.fused)
@@ -61,7 +68,10 @@ def test_ranks_agree_with_the_two_searches_run_alone(query: str, mode: Any, enco
         why = index.explain(query, one["id"])
         assert why.searches == tuple(name for name, side in sides.items() if side is not None)
         for name, side in sides.items():
-            found = [(index.shelf[row].id, score) for row, score in side.search(query, 99)] if side is not None else []
+            ranked = (
+                cut(side.search_many([query], 99)[0], 99, lambda row: index.shelf[row].id) if side is not None else []
+            )
+            found = [(index.shelf[row].id, score) for row, score in ranked]
             expected = {id: (rank, score) for rank, (id, score) in enumerate(found, start=1)}.get(one["id"])
             standing = getattr(why, name)
             assert (standing and (standing.rank, standing.score)) == expected
@@ -92,7 +102,7 @@ def test_words_are_the_same_where_the_index_takes_them_for_the_same(source: Path
     assert why.lacking == ("who", "malaga")
     assert why.words == ("designed", "engine")
     assert index.explain("malaga", "d").words == ("málaga",)
-    assert not set(STOP_WORDS) & {*why.shared, *why.lacking, *why.words}
+    assert not set(ENGLISH) & {*why.shared, *why.lacking, *why.words}
 
 
 @pytest.mark.parametrize(("mode", "encoder"), MODES)
@@ -100,7 +110,10 @@ def test_a_shared_word_is_one_that_alone_finds_the_passage(mode: Any, encoder: A
     index, lexical = opened(source, mode, encoder), opened(source)
     for one in PASSAGES:
         why = index.explain(QUERIES[0], one["id"])
-        finds = {word: one["id"] in [hit.passage.id for hit in lexical.search(word, 99)] for word in (*why.shared, *why.lacking)}
+        finds = {
+            word: one["id"] in [hit.passage.id for hit in lexical.search(word, 99)]
+            for word in (*why.shared, *why.lacking)
+        }
         assert finds == {**dict.fromkeys(why.shared, True), **dict.fromkeys(why.lacking, False)}
 
 
@@ -123,7 +136,10 @@ def test_a_record_is_found_again_in_its_file_and_line(source: Path) -> None:
 
 @pytest.mark.parametrize("value", [HOTPOT, MUSIQUE])
 def test_a_paragraph_is_found_again_where_its_question_begins(value: dict[str, Any], tmp_path: Path) -> None:
-    source = write_json(tmp_path / "hotpot.json", [{**HOTPOT, "_id": "h0", "context": [["Other", ["Text of another one."]]], "supporting_facts": []}, value])
+    source = write_json(
+        tmp_path / "hotpot.json",
+        [{**HOTPOT, "_id": "h0", "context": [["Other", ["Text of another one."]]], "supporting_facts": []}, value],
+    )
     index = opened(source)
     for passage in index.shelf:
         why = index.explain("x", passage.id)
@@ -131,7 +147,10 @@ def test_a_paragraph_is_found_again_where_its_question_begins(value: dict[str, A
         lines = source.read_text(encoding="utf-8").split("\n")[why.place.line - 1 :]
         assert lines[0] == " {"
         rest = "\n".join(lines)
-        assert json.JSONDecoder().raw_decode(rest.strip())[0]["question"] == (HOTPOT if passage.title == "Other" else value)["question"]
+        assert (
+            json.JSONDecoder().raw_decode(rest.strip())[0]["question"]
+            == (HOTPOT if passage.title == "Other" else value)["question"]
+        )
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
@@ -141,7 +160,7 @@ def test_a_passage_of_a_text_is_found_again_at_the_line_where_it_begins(size: in
     (folder / "deep").mkdir(parents=True)
     (folder / "deep" / "a.md").write_text(TEXT, encoding="utf-8", newline=ends)
     (folder / "b.txt").write_text("Another text.", encoding="utf-8")
-    index = opened(folder, chunk_chars=size)
+    index = opened(folder, chunking=Chunking(chars=size))
     before = 0
     for passage in index.shelf:
         why = index.explain("engine", passage.id)
@@ -153,6 +172,59 @@ def test_a_passage_of_a_text_is_found_again_at_the_line_where_it_begins(size: in
             lines = TEXT.split("\n")
             assert signs("".join(lines[: why.place.line - 1])) <= before < signs("".join(lines[: why.place.line]))
             before += signs(passage.text)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_record_is_found_again_in_every_format(form: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "corpus", FORMATS[form]())
+    index = opened(source)
+    lines = {row.value["id"]: row.line for row in rows(source)}
+    for one in PASSAGES:
+        assert index.explain("engine", one["id"]).place == why.Place(
+            path=str(source), line=lines[one["id"]], is_copy=False
+        )
+
+
+def test_a_record_is_found_again_in_a_folder_of_files_beside_broken_ones(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    write(folder / "1.jsonl", b'{"id": "x"}\nbroken\n' + lines_of(PASSAGES[:2]))
+    write(folder / "2.jsonl.gz", COMPRESS["gz"](lines_of(PASSAGES[2:])))
+    build_index([folder], tmp_path / "index", tally=Tally(on_bad="skip"))
+    index = open_index(tmp_path / "index")
+    places = [index.explain("engine", one["id"]).place for one in PASSAGES]
+    assert [(Path(place.path).name, place.line) for place in places] == [
+        ("1.jsonl", 3),
+        ("1.jsonl", 4),
+        ("2.jsonl.gz", 1),
+        ("2.jsonl.gz", 2),
+    ]
+
+
+def test_passages_that_overlap_are_found_where_each_begins(tmp_path: Path) -> None:
+    source = tmp_path / "a.txt"
+    source.write_text("First it is.\nSecond it is.\nThird it is.\nFourth it is.\n", encoding="utf-8")
+    index = opened(source, chunking=Chunking(chars=31, overlap=14))
+    found = [(passage.text.split()[0], index.explain("it", passage.id).place.line) for passage in index.shelf]
+    assert found == [("First", 1), ("Second", 2), ("Third", 3)]
+
+
+def test_a_document_whose_lines_are_not_its_text_s_is_named_by_the_index_s_own_copy(tmp_path: Path) -> None:
+    folder = tmp_path / "pages"
+    write(folder / "a.html", b"<title>A</title>\n\n<p>An engine.")
+    assert opened(folder).explain("engine", "a.html#0").place.is_copy
+
+
+def test_the_own_copy_of_a_passage_added_later_is_named_too(source: Path, tmp_path: Path) -> None:
+    added = write_lines(tmp_path / "added.jsonl", [{"id": "new", "title": "", "text": "A new engine."}])
+    opened(source)
+    add_passages(tmp_path / "index-bm25", [added])
+    source.unlink()
+    added.unlink()
+    index = open_index(tmp_path / "index-bm25")
+    for name in ("a", "d", "new"):
+        explained = index.explain("engine", name)
+        assert explained.place.is_copy
+        assert Passage.model_validate_json(line_of(explained)) == index.find(name)
 
 
 def test_without_its_source_the_index_s_own_copy_is_named(source: Path) -> None:
@@ -171,7 +243,9 @@ def test_a_source_that_changed_is_not_mistaken_for_what_was_read(change: str, so
     assert index.explain("engine", "a").place.is_copy
 
 
-def test_a_text_that_changed_or_is_too_long_is_not_read_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_that_changed_or_is_too_long_is_not_read_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = tmp_path / "a.txt"
     text.write_text("What was read.", encoding="utf-8")
     index = opened(text)
@@ -190,5 +264,5 @@ def test_an_id_names_no_file_outside_its_source(tmp_path: Path) -> None:
     (folder / "a.txt").write_text("Public.", encoding="utf-8")
     index = opened(folder)
     for id in ("../secret.txt#0", f"{tmp_path}/secret.txt#0", "#0", "", "a.txt"):
-        assert why._in_text(folder, Passage(id=id, title="secret", text="Secret."), 1000) is None
+        assert why._in_text(folder, Passage(id=id, title="secret", text="Secret."), DEFAULT) is None
     assert not index.explain("public", "a.txt#0").place.is_copy

@@ -1,0 +1,99 @@
+"""Engines that grow beyond one machine (PostgreSQL, OpenSearch, Qdrant, …), through LangChain's vector stores: passages go
+in as they are read from their sources, and come back out as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.vectorstores import VectorStore
+from pydantic import Field
+
+from steper_agent.records import Hit, Passage
+from steper_agent.retrieval.documents import document_of
+from steper_agent.retrieval.wire import K
+
+BATCH = 500
+
+
+def fill(
+    store: VectorStore,
+    passages: Iterable[Passage],
+    *,
+    batch: int = BATCH,
+    name: Callable[[str], str] = str,
+    progress: Callable[[int], None] = lambda _done: None,
+) -> int:
+    """Add the passages to a store, `batch` at a time, and count them; no more than a batch is held in memory.
+
+    `name` makes an engine's own id of a passage's, where it takes not every text for one. An engine replaces what has the
+    same id, so a loading that broke off is simply begun again.
+    """
+    done = 0
+    for block in _blocks(iter(passages), batch):
+        store.add_documents([stored(passage) for passage in block], ids=[name(passage.id) for passage in block])
+        done += len(block)
+        progress(done)
+    return done
+
+
+class StoreRetriever(BaseRetriever):
+    """A filled store as a retriever. Unlike a store's own `as_retriever`, it passes scores on, and options that depend on
+    the query."""
+
+    store: Any = Field(exclude=True, repr=False)
+    """A LangChain vector store."""
+    k: int = Field(default=K, ge=1)
+    """Passages that are returned."""
+    options: Callable[[str], dict[str, Any]] = Field(default=lambda _query: {}, exclude=True, repr=False)
+    """What the store's search takes besides, for a query."""
+    is_distance: bool = False
+    """The store's scores are lower for what is better; they are turned around."""
+
+    def _get_relevant_documents(
+        self,
+        query: str,
+        *,
+        run_manager: CallbackManagerForRetrieverRun,  # noqa: ARG002 - the base class's signature
+        k: int | None = None,
+    ) -> list[Document]:
+        if not query.strip():
+            return []
+        return self._read(self.store.similarity_search_with_score(query, k=k or self.k, **self.options(query)))
+
+    async def _aget_relevant_documents(
+        self,
+        query: str,
+        *,
+        run_manager: AsyncCallbackManagerForRetrieverRun,  # noqa: ARG002 - the base class's signature
+        k: int | None = None,
+    ) -> list[Document]:
+        if not query.strip():
+            return []
+        return self._read(await self.store.asimilarity_search_with_score(query, k=k or self.k, **self.options(query)))
+
+    def _read(self, found: Iterable[tuple[Document, float]]) -> list[Document]:
+        sign = -1.0 if self.is_distance else 1.0
+        return [document_of(Hit(passage=read(document), score=sign * float(score))) for document, score in found]
+
+
+def stored(passage: Passage) -> Document:
+    """What an engine keeps. The title stands in the text, so that an encoder and a word index read it, too."""
+    content = f"{passage.title}\n{passage.text}" if passage.title else passage.text
+    return Document(page_content=content, metadata={"id": passage.id, "title": passage.title})
+
+
+def read(document: Document) -> Passage:
+    """The inverse of `stored`."""
+    title = str(document.metadata["title"])
+    text = document.page_content.removeprefix(f"{title}\n") if title else document.page_content
+    return Passage(id=str(document.metadata["id"]), title=title, text=text)
+
+
+def _blocks(passages: Iterator[Passage], size: int) -> Iterator[list[Passage]]:
+    while block := list(islice(passages, size)):
+        yield block
