@@ -46,11 +46,11 @@ def build_ours(args: argparse.Namespace) -> dict[str, Any]:
 def search_ours(args: argparse.Namespace) -> dict[str, Any]:
     import tantivy
 
-    from steper_agent.retrieval import open_index
+    from steper_agent.retrieval import IndexRetriever, open_index
     from steper_agent.retrieval.lexical import LexicalIndex
 
     start = time.perf_counter()
-    index = open_index(args.index)
+    index: IndexRetriever = open_index(args.index)
     opened = time.perf_counter() - start
     engine: LexicalIndex = index.lexical
     searcher: tantivy.Searcher = engine._searcher
@@ -62,7 +62,7 @@ def search_ours(args: argparse.Namespace) -> dict[str, Any]:
     questions = json.loads(args.questions.read_text())
     ours, theirs = alternately([lambda text: index.search(text, K), raw], questions)
     qps = throughput(lambda text: index.search(text, K), questions[WARM:])
-    return {"open_s": opened, **latencies(ours), "qps": qps, "rss_gb": resident(), "raw_p50_ms": 1e3 * statistics.median(theirs)}
+    return {"open_s": opened, **latencies(ours), "qps": qps, "segments": searcher.num_segments, "rss_gb": resident(), "raw_p50_ms": 1e3 * statistics.median(theirs)}
 
 
 def build_bm25s(args: argparse.Namespace) -> dict[str, Any]:
