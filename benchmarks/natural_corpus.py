@@ -1,7 +1,8 @@
 """Passages with the statistics of natural text, and questions about them, for the benchmark of retrieval.
 
-Words follow Zipf's law (the first are English stop words, frequent ones are short), each passage tells 60 to 110 of them, is named
-after somebody and names others. Equal seeds make equal text on every machine.
+Words follow Zipf's law (the first are English function words, frequent ones are short), each passage tells 60 to 110 of them, is named
+after somebody, names others, and comes back to words it has used, as texts do. Of HotpotQA's passages of this length it has two more
+properties: 0.70 searched words a word, 0.76 of them distinct. Equal seeds make equal text on every machine.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ ONSETS = [
 NUCLEI = ["a", "e", "i", "o", "u", "ai", "ea", "ou"]
 CODAS = ["", "n", "r", "l", "s", "t", "m", "nd", "ck"]
 VOCABULARY, NAMES, BLOCK = 400_000, 60_000, 20_000
+FUNCTION_WORDS = 1.45
+"""How much likelier than Zipf's law the first words are."""
+AGAIN = 0.2
+"""Share of words that the passage has used before (burstiness)."""
 
 
 class Passage(NamedTuple):
@@ -43,7 +48,9 @@ class Language:
         rng, seen = np.random.default_rng(seed), set(STOP_WORDS)
         self.words = [*STOP_WORDS, *sorted(_new_words(VOCABULARY, rng, seen), key=len)]
         self.names = [word.capitalize() for word in _new_words(NAMES, rng, seen)]
-        self._words = _cumulated(1 / (np.arange(1, len(self.words) + 1) + 2.7) ** 1.07)
+        frequencies = 1 / (np.arange(1, len(self.words) + 1) + 2.7) ** 1.07
+        frequencies[: len(STOP_WORDS)] *= FUNCTION_WORDS
+        self._words = _cumulated(frequencies)
         self._names = _cumulated(1 / (np.arange(1, NAMES + 1) + 20) ** 0.8)
 
     def passages(self, count: int, seed: int = 7) -> Iterator[Passage]:
@@ -65,10 +72,11 @@ class Language:
 
     def _block(self, start: int, count: int, seed: int) -> Iterator[Passage]:
         rng = np.random.default_rng((seed, start))
-        lengths = rng.integers(60, 111, count)
+        lengths = rng.integers(57, 108, count)  # A passage's three full names stand for one word each here.
         words = np.searchsorted(self._words, rng.random(int(lengths.sum())))
         names = np.searchsorted(self._names, rng.random((count, 7)))
-        places = rng.integers(2, 58, (count, 3))
+        places = rng.integers(2, 55, (count, 3))
+        again, back = rng.random(len(words)) < AGAIN, rng.random(len(words))
         ends = np.cumsum(lengths)
         for row in range(count):
             text = [self.words[word] for word in words[ends[row] - lengths[row] : ends[row]]]
@@ -77,6 +85,9 @@ class Language:
             text[0] = title
             for place, named in zip(places[row], (f"{one[2]} {one[3]}", f"{one[4]} {one[5]}", one[6]), strict=True):
                 text[place] = named
+            start_at = ends[row] - lengths[row]
+            for at in np.flatnonzero(again[start_at : ends[row]])[1:].tolist():
+                text[at] = text[int(back[start_at + at] * at)]
             for end in range(14, len(text), 15):
                 text[end] += "."
             yield Passage(f"p{start + row}", title, " ".join(text) + ".")

@@ -30,15 +30,15 @@ META = "meta.json"
 REWRITTEN = frozenset({META, ".managed.json", ".tantivy-meta.lock", ".tantivy-writer.lock"})
 """Files that Tantivy writes anew; all others it only makes and removes."""
 
-HEAP = 400_000_000
-"""Bytes that a build collects before it writes a segment."""
+HEAP = 1_000_000_000
+"""Bytes that a build collects at most before it writes segments. Five million passages then make eight, which need no merging."""
 LITTLE = 50_000_000
 """The same of an addition."""
 REWRITE_MOST = 200_000
 """Passages up to which the index is written anew as soon as a deleted passage still counts: seconds."""
 MOST_TERMS = 1024
 """Words of a query that are searched; the rest of a longer one is left out."""
-LEAST_FETCHED = 64
+LEAST_FETCHED = 16
 PROBE_TERMS = 8
 _ANALYZER = "steper"
 _END = (1 << 63) - 1

@@ -15,6 +15,7 @@ from pathlib import Path
 from steper_agent.errors import ConfigError
 from steper_agent.records import Record
 from steper_agent.retrieval.choosing import DenseKind, DenseSettings, choose, estimate
+from steper_agent.retrieval.lexical import HEAP
 from steper_agent.retrieval.manifest import Mode
 from steper_agent.retrieval.shelf import line
 from steper_agent.retrieval.sources.chunking import DEFAULT, Chunking
@@ -35,8 +36,8 @@ ROW_DISK = 20
 """Bytes a passage: where it begins, and its id's place."""
 ROW_MEMORY = 90
 """Bytes a passage while an index is made: ids already met, places, and sorting them."""
-BUILD_MEMORY = 550 << 20
-"""Bytes besides: Python, NumPy and what Tantivy collects before it writes."""
+BUILD_MEMORY = 170 << 20
+"""Bytes besides what Tantivy collects before it writes, which is less than the text: Python and NumPy."""
 BYTES_A_SECOND = 16_000_000
 """Bytes of passages shelved and indexed."""
 
@@ -78,7 +79,8 @@ def plan(
     passages, text = sum(one[0] for one in counted), sum(one[1] for one in counted)
     words = int(text * WORDS_SHARE) if mode != "dense" else 0
     disk = text + words + passages * ROW_DISK
-    build_disk, memory, settings = disk + words, BUILD_MEMORY + passages * ROW_MEMORY, None
+    collected = min(HEAP, text) if mode != "dense" else 0
+    build_disk, memory, settings = disk + words, BUILD_MEMORY + collected + passages * ROW_MEMORY, None
     if mode != "bm25":
         settings = dense if isinstance(dense, Record) else choose(passages, dimension, kind=dense)
         vectors = estimate(passages, dimension, settings)

@@ -99,7 +99,7 @@ def test_words_are_the_same_where_the_index_takes_them_for_the_same(source: Path
     index = opened(source)
     why = index.explain("Who designs ENGINES of the Malaga?", "b")
     assert why.shared == ("designs", "engines")
-    assert why.lacking == ("who", "malaga")
+    assert why.lacking == ("malaga",)
     assert why.words == ("designed", "engine")
     assert index.explain("malaga", "d").words == ("málaga",)
     assert not set(ENGLISH) & {*why.shared, *why.lacking, *why.words}
