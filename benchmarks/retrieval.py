@@ -134,10 +134,10 @@ def dense(args: argparse.Namespace) -> dict[str, Any]:
     numbers = np.random.default_rng(3).integers(0, args.rows, WARM + ASKED // 5)
     asked = {str(number): encoder.embed_query(str(number)) for number in numbers}
     encoder.embed_query = asked.__getitem__  # type: ignore[method-assign] - a lookup, so that only searching is timed
-    engine = index.dense._index
+    engine, settings = index.dense._vectors, index.dense._parameters(1, K, index.dense._reach()[0])
 
     def raw(text: str) -> None:
-        engine.search(asked[text][None], K)
+        engine.search(asked[text][None], K, params=settings)
 
     ours, theirs = alternately([lambda text: index.search(text, K), raw], list(asked))
     found = [[int(hit.passage.id) for hit in index.search(text, 10)] for text in list(asked)[:50]]

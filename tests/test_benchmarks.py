@@ -44,6 +44,17 @@ def test_tui_latency_writes_how_soon_a_key_is_seen(tmp_path: Path) -> None:
     assert found["keys"] == 2 + 2 + 10 + 2
 
 
+def test_retrieval_measures_every_engine_on_the_same_passages(tmp_path: Path) -> None:
+    found = benchmark("retrieval.py", tmp_path / "retrieval.json", "--sizes", "2000", "--dense", "1000", "--kinds", "auto", "--folder", str(tmp_path))
+    measures = ("build_s", "peak_gb", "open_s", "p50_ms", "p95_ms", "qps", "rss_gb", "disk_gb")
+    for engine in ("ours", "bm25s"):
+        assert min(found["sizes"]["2000"][engine][measure] for measure in measures) > 0
+    assert found["sizes"]["2000"]["ours"]["raw_p50_ms"] > 0
+    vectors = found["dense"]["1000"]
+    assert min(vectors["ours_p50_ms"], vectors["faiss_p50_ms"]) > 0
+    assert (vectors["kind"], vectors["recall"]) == ("flat", 1.0)
+
+
 @needs_vllm
 @pytest.mark.timeout(900)
 def test_swaps_under_load_fail_nobody_and_mix_nothing(tmp_path: Path) -> None:
