@@ -9,15 +9,17 @@ from langchain_core.language_models import BaseChatModel
 
 
 def open_model(spec: str, **decoding: Any) -> BaseChatModel:
-    """`symbolic` (the micro-world's teacher), `replay:FILE`, or a spec of `steper_agent.models.spec`.
+    """`symbolic` (the micro-world's teacher; `symbolic:2` gives a fact up after two searches), `replay:FILE`, or a spec of
+    `steper_agent.models.spec`.
 
     Raises:
         ModelError: the spec or the model folder is not usable.
     """
-    if spec == "symbolic":
+    who, _, patience = spec.partition(":")
+    if who == "symbolic" and (not patience or patience.isdecimal()):
         from training.microworld.teacher import SymbolicTeacher
 
-        return SymbolicTeacher()
+        return SymbolicTeacher.patient(int(patience or 0))
     if spec.startswith("replay:"):
         from training.replay import read_chains, teacher_of
 

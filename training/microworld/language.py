@@ -9,7 +9,11 @@ import re
 from functools import cache
 from typing import NamedTuple
 
+from training.microworld import paraphrases
+
 FIRST_YEAR, LAST_YEAR = 1900, 1999
+UNKNOWN = "unknown"
+"""The answer where the passages do not settle it."""
 
 PROFESSIONS = (
     "painter", "sculptor", "surgeon", "botanist", "chemist", "violinist", "lawyer", "architect", "sailor", "poet",
@@ -87,6 +91,8 @@ def name_words() -> tuple[str, ...]:
 NAME = r"[A-Z][a-z]+(?: [A-Z][a-z]+)+"
 OBJECT = rf"{NAME}|[A-Z][a-z]+|[a-z]+|\d{{4}}"
 """A name, a language, a profession or a year."""
+_HEAD = re.compile(rf"(?P<s>{NAME}) is a (?:{'|'.join(TYPES)})\.")
+_THIS = re.compile(rf"\AThis (?:{'|'.join(TYPES)})(?= )")
 
 
 class Fact(NamedTuple):
@@ -105,12 +111,28 @@ def missing(subject: str, label: str) -> str:
     return f"The passages do not say what the {label} of {subject} is."
 
 
+def disputed(subject: str, label: str) -> str:
+    """What a rationale says when the passages state several facts where there is one."""
+    return f"The passages do not agree on what the {label} of {subject} is."
+
+
+def head(name: str, kind: str) -> str:
+    """The first sentence of a passage."""
+    return f"{name} is a {kind}."
+
+
+def dated(sentence: str, year: int | str) -> str:
+    """A sentence marked as of a year: it says what was, and is read as no fact. The mark stands in every sentence, so that it
+    stays with each piece of a passage that is cut up."""
+    return f"As of {year}, {sentence[0].lower() if sentence.startswith('The ') else sentence[0]}{sentence[1:]}"
+
+
 @cache
 def _words_between() -> dict[str, str]:
     """The words between subject and object, in phrasings that open with the subject → the relation's label."""
     return {
         phrasing.removeprefix("{s}").removesuffix("{o}."): relation.label
-        for relation in RELATIONS for phrasing in relation.phrasings if phrasing.startswith("{s}")
+        for relation in RELATIONS for phrasing in (*relation.phrasings, *paraphrases.FACTS[relation.label]) if phrasing.startswith("{s}")
     }  # fmt: skip
 
 
@@ -140,9 +162,20 @@ def _fact_in(sentence: str) -> Fact | None:
     return Fact(said["s"], _words_between()[said["between"]], said["o"]) if said else None
 
 
+@cache
+def _subject_of(sentence: str) -> str:
+    """Whom a passage that opens with this sentence is about; empty if it opens otherwise."""
+    opened = _HEAD.fullmatch(sentence)
+    return opened["s"] if opened else ""
+
+
 def facts_in(text: str) -> list[Fact]:
-    """Every fact the sentences of a passage state, whatever their phrasing."""
-    return [fact for sentence in sentences(text) if (fact := _fact_in(sentence))]
+    """Every fact the sentences of a passage state, whatever their phrasing. `This film` is the one that the first is about."""
+    said = sentences(text)
+    subject = _subject_of(said[0]) if said else ""
+    if subject:
+        said = [_THIS.sub(subject, sentence) if sentence.startswith("This ") else sentence for sentence in said]
+    return [fact for sentence in said if (fact := _fact_in(sentence))]
 
 
 def conclusions_in(rationale: str) -> list[Fact]:

@@ -11,14 +11,13 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolCall
 
 from graphs import conversation
 from graphs.strategies import chain_of_note, direct, ircot, sail, self_ask, self_rag, single_step, tool_calling
-from training.microworld.language import Fact, canonical, conclusions_in, facts_in, missing
-from training.microworld.questions import Meaning, understand
+from training.microworld.asking import Meaning, understand
+from training.microworld.language import UNKNOWN, Fact, canonical, conclusions_in, disputed, facts_in, missing
 
 PASSAGE_LINE = re.compile(r"^\[\d+\] [^:\n]+: (?P<text>.+)$", re.MULTILINE)
 QUESTION_LINE = re.compile(r"^(?:Last q|Q)uestion: (?P<text>.+)$", re.MULTILINE)
 POINTER = re.compile(r"\b(?:she|he|it|they|her|him|them|that|there)\b(?=\W*$)", re.IGNORECASE)
 """A word at a follow-up question's end that means what was answered last."""
-UNKNOWN = "unknown"
 CANNOT_TELL = f"The passages do not say what is asked. {ircot.CONCLUSION} {UNKNOWN}."
 LEADS = ("", "The passages say: ")
 """A line begins with one of these. Like a real teacher's, its wording is not to be foreseen from the question: without that a
@@ -39,17 +38,19 @@ class Prompt:
     """The reasoning so far, as one text."""
     lead: str
     """How this line begins: a matter of the prompt's words alone, so that a resumed run repeats an undisturbed one."""
+    patience: int
+    """Searches for one fact after which it concludes that nobody can know; 0: it never does by itself."""
 
 
-def reply(messages: Sequence[BaseMessage], leads: Sequence[str] = ("",)) -> AIMessage:
+def reply(messages: Sequence[BaseMessage], leads: Sequence[str] = ("",), patience: int = 0) -> AIMessage:
     """The teacher's turn in whatever way of reasoning the system message asks for; `ircot` where it asks for none."""
     system = messages[0].text if messages[0].type == "system" else ""
     if system == conversation.SYSTEM:
         return AIMessage(stand_alone(messages[-1].text))
-    return SPEAKERS.get(system, next_line)(messages, understood(messages, leads))
+    return SPEAKERS.get(system, next_line)(messages, understood(messages, leads, patience))
 
 
-def understood(messages: Sequence[BaseMessage], leads: Sequence[str] = ("",)) -> Prompt:
+def understood(messages: Sequence[BaseMessage], leads: Sequence[str] = ("",), patience: int = 0) -> Prompt:
     shown = "\n".join(message.text for message in messages if not isinstance(message, AIMessage))
     said = "\n".join(message.text for message in messages if isinstance(message, AIMessage))
     asked = QUESTION_LINE.findall(shown)
@@ -57,7 +58,7 @@ def understood(messages: Sequence[BaseMessage], leads: Sequence[str] = ("",)) ->
     prompt = "\n".join(message.text for message in messages)
     return Prompt(
         meaning=understand(asked[-1].strip()) if asked else None, read=tuple(read), known=tuple(conclusions_in(said)),
-        said=said, lead=leads[crc32(prompt.encode()) % len(leads)],
+        said=said, lead=leads[crc32(prompt.encode()) % len(leads)], patience=patience,
     )  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def next_line(messages: Sequence[BaseMessage], prompt: Prompt) -> AIMessage:
         return AIMessage(f" {_conclusion(prompt)}.")
     if prompt.meaning is None:
         return AIMessage(prompt.lead + CANNOT_TELL)
-    line, ends = _advance(prompt.meaning, prompt.known, prompt.read)
+    line, ends = _advance(prompt.meaning, prompt, prompt.known)
     return AIMessage(prompt.lead + (f"{line} {ircot.CONCLUSION} {ends}.".strip() if ends else line))
 
 
@@ -77,7 +78,7 @@ def whole_chain(messages: Sequence[BaseMessage], prompt: Prompt) -> AIMessage:
         return next_line(messages, prompt)
     known, lines, ends = list(prompt.known), list[str](), None
     while ends is None and (not lines or lines[-1] in {canonical(fact) for fact in prompt.read}):
-        line, ends = _advance(prompt.meaning, known, prompt.read)
+        line, ends = _advance(prompt.meaning, prompt, known)
         lines.append(line)
         known += conclusions_in(line)
     return AIMessage(f"{prompt.lead}{' '.join(lines)} {ircot.CONCLUSION} {ends or UNKNOWN}.")
@@ -121,7 +122,7 @@ def follow_up(messages: Sequence[BaseMessage], prompt: Prompt) -> AIMessage:
         return AIMessage(f"{self_ask.CONCLUSION} {UNKNOWN}.")
     if self_ask.FOLLOW_UP not in prompt.said:
         return AIMessage(f"{self_ask.FOLLOW_UP} {_query(prompt.meaning, prompt, tried='')}")
-    line, ends = _advance(prompt.meaning, prompt.known, prompt.read)
+    line, ends = _advance(prompt.meaning, prompt, prompt.known)
     known = (*prompt.known, *conclusions_in(line))
     then = f"{self_ask.CONCLUSION} {ends}." if ends else f"{self_ask.FOLLOW_UP} {_query(prompt.meaning, prompt, known, prompt.said)}"
     return AIMessage(f"{self_ask.INTERMEDIATE} {prompt.lead}{line}\n{then}")
@@ -136,7 +137,7 @@ def tool_call(messages: Sequence[BaseMessage], prompt: Prompt) -> AIMessage:
     asked = " ".join(str(call["args"]) for m in messages if isinstance(m, AIMessage) for call in m.tool_calls)
     if not asked:
         return _calling(_left(prompt.meaning, ()), _query(prompt.meaning, prompt, tried=""))
-    line, ends = _advance(prompt.meaning, prompt.known, prompt.read)
+    line, ends = _advance(prompt.meaning, prompt, prompt.known)
     if ends:
         return AIMessage(f"{prompt.lead}{line} {ircot.CONCLUSION} {ends}.")
     known = (*prompt.known, *conclusions_in(line))
@@ -181,15 +182,18 @@ def _conclusion(prompt: Prompt) -> str:
     return ends or UNKNOWN
 
 
-def _advance(meaning: Meaning, known: Sequence[Fact], read: Sequence[Fact]) -> tuple[str, str | None]:
-    """One more fact of the chain as a line, and the answer once every path is followed to its end."""
+def _advance(meaning: Meaning, prompt: Prompt, known: Sequence[Fact]) -> tuple[str, str | None]:
+    """One more fact of the chain as a line, and the answer once every path is followed to its end, or nobody can follow it."""
     needed, line = _needed(meaning, known), ""
     if needed is not None:
-        found = next((fact for fact in read if fact[:2] == needed), None)
-        if found is None:
-            return missing(*needed), None
-        known = [*known, found]
-        line = canonical(found)
+        found = list(dict.fromkeys(fact for fact in prompt.read if fact[:2] == needed))
+        if not found:
+            line = missing(*needed)
+            return line, UNKNOWN if 0 < prompt.patience <= 1 + prompt.said.count(line) else None
+        if len(found) > 1:
+            return disputed(*needed), UNKNOWN
+        known = [*known, *found]
+        line = canonical(found[0])
     return line, _ends(meaning, known)
 
 

@@ -25,6 +25,14 @@ class SymbolicTeacher(BaseChatModel):
     continues_final_message: bool = True
     version: str = "symbolic-teacher"
     leads: tuple[str, ...] = LEADS
+    patience: int = 0
+    """Searches for one fact after which it concludes that nobody can know. 0: it goes on to the end of its budget, and of such a
+    run nothing is taught, because it did not come to its answer by itself."""
+
+    @classmethod
+    def patient(cls, searches: int) -> SymbolicTeacher:
+        """One of that patience, under a name of its own: a journal's recipe tells them apart."""
+        return cls(patience=searches, version=f"symbolic-teacher-{searches}") if searches else cls()
 
     @property
     def _llm_type(self) -> str:
@@ -41,7 +49,7 @@ class SymbolicTeacher(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None, **kwargs: Any,
     ) -> ChatResult:  # fmt: skip
         del stop, run_manager, kwargs
-        return ChatResult(generations=[ChatGeneration(message=reply(messages, self.leads))])
+        return ChatResult(generations=[ChatGeneration(message=reply(messages, self.leads, self.patience))])
 
     async def _agenerate(
         self, messages: list[BaseMessage], stop: list[str] | None = None,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 from zlib import crc32
 
 from steper_agent.errors import ConfigError
 from steper_agent.records import Passage
-from training.microworld.language import LITERALS, OF_TYPE, TYPES, Fact, name_words
+from training.microworld.dials import TODAY, Dials
+from training.microworld.language import LITERALS, OF_TYPE, TYPES, Fact, head, name_words
 
 Split = Literal["pretrain", "train", "test"]
 SPLITS: tuple[Split, ...] = ("pretrain", "train", "test")
@@ -35,6 +37,13 @@ class World:
     passages: tuple[Passage, ...]
     ids: dict[str, str]
     """Entity name → passage id."""
+    dials: Dials = TODAY
+    outdated: frozenset[str] = frozenset()
+    """Entities with a second passage that is marked as of an earlier year."""
+    disputed: Mapping[str, str] = field(default_factory=dict)
+    """Entity name → id of a second passage that states all its relations otherwise, without a mark."""
+    reworded: frozenset[tuple[str, str]] = frozenset()
+    """(entity name, label) of facts in words that pre-training never saw."""
 
 
 def belongs_to(name: str) -> Split:
@@ -76,7 +85,7 @@ def make_world(passages: int, *, split: Split, seed: int) -> World:
         members[kind].append(name)
     facts = {name: _facts_of(name, kind, members, rng) for name, kind in types.items()}
     ids = {name: f"{split}{seed}-{number:06d}" for number, name in enumerate(names)}
-    printed = tuple(_print_passage(ids[name], name, kind, facts[name], rng) for name, kind in types.items())
+    printed = tuple(print_passage(ids[name], name, kind, facts[name], rng) for name, kind in types.items())
     return World(split, seed, types, facts, printed, ids)
 
 
@@ -101,8 +110,8 @@ def _facts_of(name: str, kind: str, members: dict[str, list[str]], rng: random.R
     return {label: facts[label] for label in order[: rng.randint(3, 5)]}
 
 
-def _print_passage(id: str, name: str, kind: str, facts: dict[str, str], rng: random.Random) -> Passage:
-    said = [f"{name} is a {kind}."]
+def print_passage(id: str, name: str, kind: str, facts: dict[str, str], rng: random.Random) -> Passage:
+    said = [head(name, kind)]
     for relation in OF_TYPE[kind]:
         if relation.label in facts:
             said.append(rng.choice(relation.phrasings).format(s=name, o=facts[relation.label]))
