@@ -255,6 +255,11 @@ class StepERTrainer(Trainer):
         self.clock = time.monotonic()
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
+    def _run_epoch(self, *given: Any, **named: Any) -> None:
+        # Resumed where `max_steps` is reached in mid-epoch, the Trainer would still do one update more.
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*given, **named)
+
     def check_resumed(self) -> None:
         """When all is loaded and nothing is trained yet."""
         if self.resumed is None:

@@ -127,6 +127,20 @@ def test_a_run_cut_short_between_checkpoints_comes_to_the_same_student(
     torch.testing.assert_close(weights(again), weights(done), atol=0, rtol=0)
 
 
+def test_a_run_killed_after_its_last_update_does_not_do_another(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = DistillConfig(**{**settings, "max_steps": 2}, out=tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(distill, "_finish", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            distill.run(config)
+    again = distill.run(config, on_update=lambda *_: pytest.fail("trained"))
+    whole = distill.run(config.model_copy(update={"out": tmp_path / "whole"}))
+    assert without_clock(again) == without_clock(whole)
+    torch.testing.assert_close(weights(again), weights(whole), atol=0, rtol=0)
+
+
 @pytest.mark.timeout(900)
 def test_a_run_killed_ten_times_comes_to_the_same_student(settings: dict[str, Any], tmp_path: Path, done: Distilled) -> None:
     """Each time at another moment: while it starts, computes, writes a checkpoint or the student, wherever that falls."""
