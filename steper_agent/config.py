@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -27,18 +27,36 @@ class Config(Record):
             ConfigError: the file is missing or no TOML, a key is unknown, a value is of the wrong type.
         """
         in_file, on_line = f"{file} [{section}]", f"{section}, command line"
-        given = {cls._field(key, in_file): value for key, value in (_read(file, section) if file else {}).items()}
-        asked = {cls._field(key, on_line): value for key, value in (overrides or {}).items()}
+        given = cls._fields(_read(file, section) if file else {}, in_file)
+        asked = cls._fields(overrides or {}, on_line)
+        return cls._validated({**given, **asked}, lambda name: in_file if name in given else on_line)
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any], where: str) -> Self:
+        """Settings from a table that was read already.
+
+        Raises:
+            ConfigError: a key is unknown, a value is of the wrong type.
+        """
+        return cls._validated(cls._fields(table, where), lambda _name: where)
+
+    @classmethod
+    def _validated(cls, given: Mapping[str, Any], where: Callable[[str], str]) -> Self:
+        """`where` says from which place a setting came."""
         try:
-            return cls.model_validate({**given, **asked})
+            return cls.model_validate(given)
         except ValidationError as bad:
             first = bad.errors()[0]
             name = str(first["loc"][0]) if first["loc"] else ""
             key = ".".join([name.rstrip("_"), *(str(part) for part in first["loc"][1:])])
             raise ConfigError(
-                f"`{key}`: {first['msg']}" if key else first["msg"], where=in_file if name in given else on_line,
+                f"`{key}`: {first['msg']}" if key else first["msg"], where=where(name),
                 fix=f"give {key or 'the settings'} as described by --help",
             ) from bad  # fmt: skip
+
+    @classmethod
+    def _fields(cls, table: Mapping[str, Any], where: str) -> dict[str, Any]:
+        return {cls._field(key, where): value for key, value in table.items()}
 
     @classmethod
     def _field(cls, key: str, where: str) -> str:
@@ -113,13 +131,22 @@ def _parse_sets(cls: type[Config], sets: Sequence[str]) -> dict[str, Any]:
     return given
 
 
-def _read(file: Path, section: str) -> dict[str, Any]:
+def read_tables(file: Path) -> dict[str, Any]:
+    """Everything in a TOML file.
+
+    Raises:
+        ConfigError: the file is missing or no TOML.
+    """
     try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as bad:
         raise ConfigError(f"cannot read the settings: {bad.strerror}", where=file, fix="check --config") from bad
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as bad:
         raise ConfigError(f"not TOML: {bad}", where=file, fix="mend the file at that place") from bad
+
+
+def _read(file: Path, section: str) -> dict[str, Any]:
+    tables = read_tables(file)
     for key, table in tables.items():
         if not isinstance(table, dict):
             raise ConfigError(f"`{key}` stands in no table", where=file, fix=f"write [{section}] above it")

@@ -113,9 +113,9 @@ def collect(config: CollectConfig, *, on_progress: Callable[[int, int], None] | 
     Raises:
         ConfigError, DataError, IndexFault, ModelError: something a person must mend, before the first call.
     """
-    _refuse_contradictions(config)
+    refuse_contradictions(config)
     chains = read_chains(config.replay) if config.replay else []
-    questions = _chosen(config, chains)
+    questions = questions_of(config, chains)
     index = open_retriever(config.index)
     walker, teacher = _models(config, chains)
     bare = Context(
@@ -125,7 +125,7 @@ def collect(config: CollectConfig, *, on_progress: Callable[[int, int], None] | 
     )  # fmt: skip
     # On Ray a fresh folder is claimed when an actor has opened the teacher, so that a wrong one does not stick to it.
     if config.engine == "local" or (config.out / SETTINGS).exists():
-        _claim(config)
+        claim_folder(config)
     return _run(config, questions, bare, index, on_progress)
 
 
@@ -194,7 +194,7 @@ def _refuse_other_tokens(teacher: BaseChatModel, student: BaseChatModel) -> None
                           fix="take models of one vocabulary, or leave out --score and learn from the teacher's text")
 
 
-def _refuse_contradictions(config: CollectConfig) -> None:
+def refuse_contradictions(config: CollectConfig) -> None:
     """Before anything is opened or asked."""
     foreign = [spec for spec, is_asked in ((config.teacher, config.logprobs), (config.student, config.score))
                if is_asked and (config.replay or not spec.startswith(("local:", "vllm:")))]  # fmt: skip
@@ -222,7 +222,8 @@ def _teacher(config: CollectConfig, chains: Sequence[Chain]) -> BaseChatModel:
     return teacher_of(chains) if chains else open_model(config.teacher, max_tokens=config.max_tokens, seed=config.seed)
 
 
-def _claim(config: CollectConfig) -> None:
+def claim_folder(config: CollectConfig) -> None:
+    """Open the run folder for these settings, or refuse them where it was opened for others."""
     # A setting that is not used is not written down, so that a folder from before there was such a setting is resumed.
     unused = (name for name in LATER if getattr(config, name) == CollectConfig.model_fields[name].default)
     claim(config.out, config, free=("concurrency", "limit", "out", "engine", "workers", "ray_address", *unused))
@@ -241,10 +242,15 @@ def _answer_on_ray(
         steps=context.steps, recipe=context.recipe, concurrency=config.concurrency,
     )  # fmt: skip
     answer_on_ray(todo, order, journal, workers=config.workers, address=config.ray_address,
-                  on_open=lambda: _claim(config), on_stop=on_stop)
+                  on_open=lambda: claim_folder(config), on_stop=on_stop)
 
 
-def _chosen(config: CollectConfig, chains: Sequence[Chain]) -> list[Question]:
+def questions_of(config: CollectConfig, chains: Sequence[Chain]) -> list[Question]:
+    """What is asked: the file's questions, or those of the chains that are replayed.
+
+    Raises:
+        ConfigError, DataError: not exactly one source is given, a condition is none, or nothing is left to ask.
+    """
     if bool(config.questions) == bool(config.replay):
         raise ConfigError("give either --questions or --replay", where="collect", fix="one of the two, not both")
     questions = read_questions(config.questions) if config.questions else [chain.question for chain in chains]

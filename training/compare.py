@@ -21,7 +21,7 @@ from rich.table import Table
 from graphs.strategies import ircot
 from steper_agent.config import Config, command_line
 from steper_agent.durable import write_atomic
-from steper_agent.errors import ConfigError, JournalError
+from steper_agent.errors import JournalError
 from steper_agent.journal import read
 from steper_agent.records import NodeRecord, Record, Score, View
 from training.dataset import DatasetConfig
@@ -29,8 +29,8 @@ from training.dataset import build as build_dataset
 from training.dataset_folder import DatasetCard, read_card
 from training.distill import DistillConfig, Distilled
 from training.distill import run as distill
-from training.evaluate import EvaluateConfig, Report, draw, evaluate, questions_digest
-from training.evaluation import Verdict
+from training.evaluate import EvaluateConfig, Report
+from training.judged import DIFFER, judged, same_recipe
 from training.live import Live
 from training.metrics import Interval, paired_difference
 from training.rivals import RIVALS
@@ -39,8 +39,6 @@ from training.verb import wide_console
 
 REPORT, PLOT = "comparison.json", "comparison.png"
 METHODS: tuple[View, ...] = get_args(View)
-DIFFER = ("strategy", "prompts", "model")
-"""What two methods' evaluations may differ in, for that is what is compared. All else in their recipes must be equal."""
 METRICS = ("em", "f1", "acc")
 COLOURS = ("#0072b2", "#d55e00", "#009e73")
 """Of METRICS; told apart by colour-blind readers too."""
@@ -177,16 +175,8 @@ def k_of(journals: Sequence[Path]) -> int:
 
 def compared(parts: Sequence[Part], config: CompareConfig) -> Comparison:
     """The rows of finished methods, each beside the first."""
-    first, same = parts[0], _same(parts[0])
-    for part in parts:
-        if found := next((key for key in sorted(same | _same(part)) if same.get(key) != _same(part).get(key)), None):
-            raise ConfigError(f"{part.method} and {first.method} were judged with another `{found}`: they do not compare", where=config.out,
-                              fix="give another --out, so that every method is judged anew")
-    return Comparison(rows=tuple(_row(part, first, config) for part in parts), same=same, differ=DIFFER, settings=json.loads(config.model_dump_json()))
-
-
-def _same(part: Part) -> dict[str, Any]:
-    return {key: value for key, value in part.report.recipe.items() if key not in DIFFER}
+    same = same_recipe({part.method: part.report for part in parts}, where=config.out)
+    return Comparison(rows=tuple(_row(part, parts[0], config) for part in parts), same=same, differ=DIFFER, settings=json.loads(config.model_dump_json()))
 
 
 def _row(part: Part, first: Part, config: CompareConfig) -> Row:
@@ -216,30 +206,12 @@ def _part(config: CompareConfig, method: View) -> Part:
     )  # fmt: skip
     with Live() as live:
         student = distill(settings, on_update=live.show, on_note=live.note, command=f"python -m training.compare, method {method}")
-    report, verdicts = _judged(EvaluateConfig(
+    report, verdicts = judged(EvaluateConfig(
         index=config.index, questions=config.questions, model=f"local:{config.base}+{student.student}",
         strategy=method if method in RIVALS else ircot.NAME, k=config.k, steps=config.steps, limit=config.limit, seed=config.seed,
         max_tokens=config.max_tokens, concurrency=config.concurrency, out=folder / "evaluate",
     ), student.name)  # fmt: skip
-    em = [one.em for one in sorted(verdicts, key=lambda one: one.id)]
-    return Part(method, read_card(folder / "dataset"), student, report, em)
-
-
-def _judged(config: EvaluateConfig, student: str) -> tuple[Report, list[Verdict]]:
-    """The report on these very questions and this student, and every question's verdict; read where both are written."""
-    from steper_agent.retrieval import read_questions
-
-    asked = draw(read_questions(config.questions, need_answers=True), config)
-    if (config.out / "report.json").is_file():
-        held, verdicts = Report.model_validate_json((config.out / "report.json").read_bytes()), _verdicts(config.out)
-        wanted = (student, questions_digest(asked), {one.id for one in asked})
-        if (held.model, held.recipe.get("questions"), {one.id for one in verdicts}) == wanted:
-            return held, verdicts
-    return evaluate(config), _verdicts(config.out)
-
-
-def _verdicts(folder: Path) -> list[Verdict]:
-    return [Verdict.model_validate_json(line) for line in (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    return Part(method, read_card(folder / "dataset"), student, report, [one.em for one in verdicts])
 
 
 def show(found: Comparison, console: Console) -> None:

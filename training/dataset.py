@@ -29,6 +29,7 @@ from training.labels import with_likely
 from training.lengths import Tally, window_for
 from training.rivals import ONE_EXAMPLE, RIVALS, filters_of, fits_for
 from training.run_folder import SETTINGS, claim
+from training.share import ALL, share_of
 from training.views import Target, Teaching, check_template
 
 TOO_LONG, OTHER_KINDS = "too long", "no step of these kinds"
@@ -56,6 +57,8 @@ class DatasetConfig(Config):
     teacher: Path | None = Field(None, description="folder of the teacher: keep its log-probabilities (collect --logprobs, --score), "
                                                     "for distill --kl; its tokenizer must be the base's")
     allow_mixed_recipes: bool = Field(False, description="take trajectories made with other prompts, k, budget, index or teacher together")
+    take: str = Field(ALL, description="all, a part (1/4) or a number of the journals' trajectories, before any is left out: the first of a drawn order")
+    take_seed: int = Field(0, description="of that order; with one seed a smaller part lies in a larger one")
     dry_run: bool = Field(False, description="print what would be made, trimmed and dropped, and write nothing")
 
     @field_validator("kinds", mode="before")
@@ -70,6 +73,8 @@ class DatasetConfig(Config):
 
 FREE = ("out", "max_dropped", "dry_run")
 """Settings that change nothing in a data set."""
+LATER = ("take", "take_seed")
+"""Settings that older folders do not know; where all is taken they say nothing."""
 
 
 class Begun(DatasetConfig):
@@ -118,7 +123,7 @@ def build(config: DatasetConfig, *, on_progress: OnProgress | None = None, on_pl
     begun = _begun(config)
     on_plan = on_plan or (lambda _plan: None)
     if not config.dry_run and (config.out / SETTINGS).exists():
-        claim(config.out, begun, free=FREE)
+        claim(config.out, begun, free=_free(config))
         if done := _finished(config.out):
             on_plan(done.plan)
             return done
@@ -126,7 +131,7 @@ def build(config: DatasetConfig, *, on_progress: OnProgress | None = None, on_pl
     on_plan(card.plan)
     _refuse_poor(config, card)
     if not config.dry_run:
-        claim(config.out, begun, free=FREE)
+        claim(config.out, begun, free=_free(config))
         write_atomic(config.out / EXAMPLES, "".join(lines))
         write_atomic(config.out / CARD, card.model_dump_json(indent=1) + "\n")
     return card
@@ -165,6 +170,10 @@ def _begun(config: DatasetConfig) -> Begun:
     return Begun(**config.model_dump(), fingerprint=fingerprint, journal_contents=digest([journals, held_out]))
 
 
+def _free(config: DatasetConfig) -> tuple[str, ...]:
+    return FREE + LATER if config.take == ALL else FREE
+
+
 def _finished(folder: Path) -> DatasetCard | None:
     """The card of a whole data set; one that was cut short or damaged is made again."""
     try:
@@ -181,7 +190,7 @@ def _make(config: DatasetConfig, begun: Begun, teaching: Teaching, on_progress: 
     read = [(path, trajectory) for path, told in journals.items() for trajectory in told]
     recipes = recipes_of(journals, mixed=config.allow_mixed_recipes)
     held_out = HeldOut.of(question for path in config.held_out for question in read_questions(path))
-    filters = filters_for(held_out, correct=not config.all_answers, supported=config.supported, contributing=config.contributing,
+    filters = share_of([told for _, told in read], config.take, config.take_seed) | filters_for(held_out, correct=not config.all_answers, supported=config.supported, contributing=config.contributing,
                           dedupe=config.dedupe) | filters_of(config.view, ungrounded=config.ungrounded)
     whole, parts = Tally(config.kinds), {path: Tally(config.kinds) for path in journals}
     lines, near, likely = list[str](), list[str](), 0

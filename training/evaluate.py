@@ -15,9 +15,11 @@ from rich.table import Table
 from steper_agent.config import Config, command_line
 from steper_agent.durable import digest, write_atomic
 from steper_agent.errors import ConfigError, DataError, IndexFault
-from steper_agent.records import Question, Record, Trajectory
+from steper_agent.records import Kind, Question, Record, Trajectory
 from training import recall
 from training.evaluation import Evaluation, efforts_of, evaluate_trajectories, judge
+from training.faults import Mean
+from training.official import RULES, DataSet, with_aliases
 from training.run_folder import claim
 from training.verb import progress, run, versions, wide_console
 
@@ -50,8 +52,12 @@ class EvaluateConfig(Config):
     retrieval_only: bool = Field(False, description="only search: recall of the supporting passages, no model")
     beside: tuple[Path, ...] = Field((), description="with --retrieval-only: more indexes to measure on the same questions")
     chains: Path | None = Field(None, description="with --retrieval-only: JSONL of gold reasoning, whose lines are the queries of further searches")
+    metrics: DataSet = Field("hotpotqa", description="whose published rules judge: hotpotqa, 2wiki, musique or bamboogle")
+    aliases: Path | None = Field(None, description="2WikiMultiHopQA's id_aliases.json: other names of the entities that answer")
     strategy: str = Field("ircot", description="how the graph reasons: ircot, self_ask, tool_calling, single_step, direct, chain_of_note, sail, self_rag")
     exemplars: Path | None = Field(None, description="JSONL of worked examples shown before each question")
+    gold: Path | None = Field(None, description="JSONL of right chains (reasoning_steps), to tell faults and abilities by; else what the questions themselves say")
+    judge: str = Field("", description="model spec of a judge that marks how each kind of step was done, from 1 to 5; none if not given")
     k: int = Field(4, ge=1, description="passages a search returns")
     steps: int = Field(5, ge=1, description="step budget of a question")
     limit: int = Field(0, ge=0, description="ask this many, drawn with --seed; a larger one holds the smaller; 0 = all")
@@ -85,6 +91,10 @@ class Report(Record):
     """Version of the model that served."""
     evaluation: Evaluation
     recipe: dict[str, Any]
+    marks: dict[Kind, Mean] = {}
+    """Of the judge, from 1 to 5; empty without one."""
+    judge: str = ""
+    """Version of the judge."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -137,7 +147,7 @@ def _retrievers(config: EvaluateConfig, questions: Sequence[Question]) -> dict[s
     found: dict[str, IndexRetriever | RemoteRetriever] = {}
     for folder in (config.index, *config.beside):
         index = open_retriever(folder)
-        _check_supports(index, questions, folder, config)
+        check_supports(index, questions, folder, config)
         if not isinstance(index, IndexRetriever):
             found[index.url] = index
             continue
@@ -168,10 +178,11 @@ def evaluate(config: EvaluateConfig) -> Report:
     from graphs.strategies import strategy_named
     from graphs.strategies.exemplars import read_exemplars
     from steper_agent.journal import Journal, read
-    from steper_agent.retrieval import open_retriever, read_questions
+    from steper_agent.retrieval import open_retriever
+    from training.gold import golds_of
     from training.models import open_model
 
-    questions = draw(read_questions(config.questions, need_answers=True), config)
+    questions = questions_of(config)
     index = open_retriever(config.index)
     model = open_model(config.model, temperature=config.temperature, max_tokens=config.max_tokens, seed=config.seed)
     exemplars = read_exemplars(config.exemplars, strategy_named(config.strategy)) if config.exemplars else ()
@@ -184,13 +195,26 @@ def evaluate(config: EvaluateConfig) -> Report:
     with Journal(path) as journal:
         context = replace(context, journal=journal, recipe=digest(settings))
         done = ask(questions, context, journal, concurrency=config.concurrency)
-    evaluation = evaluate_trajectories(done, efforts=efforts_of(read(path)), seed=config.seed)
-    recipe = {**settings, "questions": questions_digest(questions), "versions": versions()}
-    report = Report(model=str(settings["model"]), evaluation=evaluation, recipe=recipe)
-    lines = [judge(trajectory).model_dump_json() for trajectory in done]
+    golds, rules = golds_of(questions, index.find, config.gold), RULES[config.metrics]
+    evaluation = evaluate_trajectories(done, efforts=efforts_of(read(path)), rules=rules, golds=golds, seed=config.seed)
+    recipe = {**settings, "questions": questions_digest(questions), "metrics": config.metrics, "versions": versions()}
+    report = Report(model=str(settings["model"]), evaluation=evaluation, recipe=recipe, **_marked(done, config))
+    lines = [judge(trajectory, rules, golds[trajectory.question.id]).model_dump_json() for trajectory in done]
     write_atomic(config.out / "predictions.jsonl", "\n".join(lines) + "\n")
     write_atomic(config.out / "report.json", report.model_dump_json(indent=2) + "\n")
     return report
+
+
+def _marked(done: Sequence[Trajectory], config: EvaluateConfig) -> dict[str, Any]:
+    """What the judge makes of the runs, where one is asked for; its ratings are kept in the run folder and never asked for twice."""
+    from training.judging import MOST_TOKENS, mean_marks, rate
+    from training.models import open_model
+
+    if not config.judge:
+        return {}
+    model = open_model(config.judge, temperature=0.0, max_tokens=MOST_TOKENS, seed=config.seed)
+    ratings = rate(done, model, config.out / "ratings.jsonl", concurrency=config.concurrency)
+    return {"marks": mean_marks(ratings, seed=config.seed), "judge": ratings[0].judge}
 
 
 def ask(
@@ -212,6 +236,18 @@ def ask(
     return [held[question.id].model_copy(update={"question": question}) for question in questions]
 
 
+def questions_of(config: EvaluateConfig) -> list[Question]:
+    """What is asked, with every answer that counts.
+
+    Raises:
+        DataError: the file, or that of aliases, is broken, or a question has no answer.
+    """
+    from steper_agent.retrieval import read_questions
+
+    questions = draw(read_questions(config.questions, need_answers=True), config)
+    return with_aliases(questions, config.aliases) if config.aliases else questions
+
+
 def draw(questions: Sequence[Question], config: EvaluateConfig) -> list[Question]:
     """The first `limit` of the questions in an order shuffled by seed, shown in the file's order."""
     rows = list(range(len(questions)))
@@ -224,7 +260,8 @@ def questions_digest(questions: Sequence[Question]) -> str:
     return digest(sorted([one.id, one.text, list(one.answers), sorted(one.supporting_ids)] for one in questions))
 
 
-def _check_supports(index: IndexRetriever | RemoteRetriever, questions: Sequence[Question], folder: Path, config: EvaluateConfig) -> None:
+def check_supports(index: IndexRetriever | RemoteRetriever, questions: Sequence[Question], folder: Path, config: EvaluateConfig) -> None:
+    """Refuse an index that holds none of the passages that the questions rest on."""
     if not any(index.find(gold) for question in questions for gold in question.supporting_ids):
         raise IndexFault(f"the index holds no supporting passage of {config.questions}: it was made for another corpus",
                          where=folder, fix="build it from the questions' own corpus: steper index build SOURCE")
@@ -245,6 +282,11 @@ def _print_report(report: Report) -> None:
         console.print(steps)
     failures = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in found.failures.items() if count)
     console.print(f"not exact: {failures or 'none'}")
+    if faults := ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in found.faults.items() if count):
+        console.print(f"what went wrong first: {faults}")
+    for name, means in (("ability, 0 to 1", found.abilities), (f"marks of {report.judge}, 1 to 5", report.marks)):
+        if told := ", ".join(f"{kind} {one.mean:.2f} ({one.ci[0]:.2f} to {one.ci[1]:.2f})" for kind, one in means.items()):
+            console.print(f"{name}: {told}")
     if cost := found.cost:
         console.print(
             f"a question: {found.steps:.1f} steps, {cost.seconds_mean:.2f} s mean, {cost.seconds_p95:.2f} s p95, "

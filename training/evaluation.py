@@ -4,11 +4,15 @@ failed, and what a question cost. Pure: nothing is run and nothing is written.""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from steper_agent.errors import DataError
-from steper_agent.records import NodeRecord, Record, Score, Trajectory
-from training.metrics import DEFINITION, Interval, acc, best, em, f1, interval, recall_at, score
+from steper_agent.records import Kind, NodeRecord, Record, Score, Trajectory
+from training.faults import FAULTS, Fault, FaultLabel, Mean
+from training.metrics import DEFINITION, HOTPOTQA, Interval, Rules, best, interval, recall_at, score
+
+if TYPE_CHECKING:
+    from training.gold import Gold
 
 Failure = Literal["error", "parse_error", "gold_never_retrieved", "budget", "retrieved_but_wrong", "support_unknown"]
 """Why a question was not answered exactly, the earliest cause first: a node failed; no answer could be read; a
@@ -50,6 +54,10 @@ class Evaluation(Record):
     """Questions whose supporting passages are known."""
     failures: dict[Failure, int]
     """Every question whose EM is 0, once."""
+    faults: dict[FaultLabel, int] = {}
+    """The same questions by the first thing that went wrong (training.attribution)."""
+    abilities: dict[Kind, Mean] = {}
+    """By comparison with the right chains (training.abilities); a kind of which nothing is known is left out."""
     steps: float
     """Mean a question."""
     cost: Cost | None = None
@@ -72,20 +80,29 @@ class Verdict(Record):
     support: float | None
     """Share of supporting passages found in the whole run; None if unknown."""
     failure: Failure | None
+    first_fault: Fault | None = None
+    """What went wrong first; None for a right answer."""
+    abilities: dict[Kind, float] = {}
+    """In [0, 1], of the kinds of step that could be scored."""
 
 
 def evaluate_trajectories(
-    trajectories: Sequence[Trajectory], *, efforts: Mapping[str, Effort] | None = None, seed: int = 0
-) -> Evaluation:
-    """All figures of one evaluation. `efforts` by question id, from `efforts_of` a journal.
+    trajectories: Sequence[Trajectory], *, efforts: Mapping[str, Effort] | None = None, rules: Rules = HOTPOTQA,
+    golds: Mapping[str, Gold] | None = None, seed: int = 0,
+) -> Evaluation:  # fmt: skip
+    """All figures of one evaluation. By question id: `efforts`, from `efforts_of` a journal, and `golds`, the right chains, from
+    `golds_of`; without one a question's own record says what it can.
 
     Raises:
         DataError: there is no trajectory, or a question has no answer.
     """
-    verdicts = [judge(trajectory) for trajectory in trajectories]
-    scored = score([(one.answer, one.question.answers) for one in trajectories], seed=seed)
+    from training.abilities import mean_abilities
+
+    verdicts = [judge(one, rules, golds.get(one.question.id) if golds else None) for one in trajectories]
+    scored = score([(one.answer, one.question.answers) for one in trajectories], rules=rules, seed=seed)
     curves = [support_curve(one) for one in trajectories if one.question.supporting_ids]
     failed = [verdict.failure for verdict in verdicts if verdict.failure]
+    faults = [verdict.first_fault.label for verdict in verdicts if verdict.first_fault]
     known = [efforts[one.question.id] for one in trajectories if one.question.id in efforts] if efforts else []
     return Evaluation(
         score=scored,
@@ -97,24 +114,31 @@ def evaluate_trajectories(
         support_recall=_mean_curve(curves),
         support_n=len(curves),
         failures={name: failed.count(name) for name in FAILURES},
+        faults={label: faults.count(label) for label in FAULTS},
+        abilities=mean_abilities([verdict.abilities for verdict in verdicts], seed=seed),
         steps=sum(verdict.steps for verdict in verdicts) / len(verdicts),
         cost=_cost(known) if known else None,
+        definition=rules.definition,
     )
 
 
-def judge(trajectory: Trajectory) -> Verdict:
-    """One trajectory against its gold answers and supports."""
+def judge(trajectory: Trajectory, rules: Rules = HOTPOTQA, gold: Gold | None = None) -> Verdict:
+    """One trajectory against its gold answers and supports, and the right chain where one is given or its question's record has one."""
+    from training.abilities import score_abilities
+    from training.attribution import first_fault
+
     question, said = trajectory.question, trajectory.answer
     if not question.answers:
         raise DataError("a question without an answer cannot be scored", where=f"question {question.id}",
                         fix="give it an answer in the questions file, or leave it out")
-    exact, overlap, contained = (best(metric, said, question.answers) for metric in (em, f1, acc))
+    exact, overlap, contained = (best(metric, said, question.answers) for metric in (rules.em, rules.f1, rules.acc))
     curve = support_curve(trajectory) if question.supporting_ids else ()
     support = (curve[-1] if curve else 0.0) if question.supporting_ids else None
     return Verdict(
         id=question.id, question=question.text, prediction=said, answers=question.answers, em=exact, f1=overlap,
         acc=contained, stop=trajectory.stop, steps=len(trajectory.steps), support=support,
-        failure=None if exact else _failure(trajectory, support),
+        failure=None if exact else _failure(trajectory, support), first_fault=None if exact else first_fault(trajectory, gold),
+        abilities=score_abilities(trajectory, gold),
     )  # fmt: skip
 
 

@@ -178,9 +178,13 @@ class HeldOut:
 
     def leaked(self, trajectory: Trajectory) -> str:
         """The filter: the same question, by its id or by its text but for case, punctuation and articles."""
-        if trajectory.question.id in self.ids:
+        return self.holds(trajectory.question)
+
+    def holds(self, question: Question) -> str:
+        """Why the question may not be taught; empty if it may."""
+        if question.id in self.ids:
             return SAME_ID
-        return SAME_TEXT if normalise(trajectory.question.text) in self.texts else ""
+        return SAME_TEXT if normalise(question.text) in self.texts else ""
 
     def near(self, question: Question) -> list[str]:
         """That a held-out question has `GRAM` words in a row in common with this one, in words; nothing if none has."""

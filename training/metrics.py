@@ -45,9 +45,13 @@ def f1(prediction: str, answer: str) -> float:
     said, gold = normalise(prediction), normalise(answer)
     if said != gold and (said in CLOSED or gold in CLOSED):
         return 0.0
-    said_tokens, gold_tokens = said.split(), gold.split()
-    shared = (Counter(said_tokens) & Counter(gold_tokens)).total()
-    return 2 * shared / (len(said_tokens) + len(gold_tokens)) if shared else 0.0
+    return overlap(said.split(), gold.split())
+
+
+def overlap(said: Sequence[str], gold: Sequence[str]) -> float:
+    """Harmonic mean of precision and recall of tokens, each counted as often as it occurs; 0 where none is shared."""
+    shared = (Counter(said) & Counter(gold)).total()
+    return 2 * shared / (len(said) + len(gold)) if shared else 0.0
 
 
 def acc(prediction: str, answer: str) -> float:
@@ -57,6 +61,20 @@ def acc(prediction: str, answer: str) -> float:
     """
     said, gold = normalise(prediction), normalise(answer)
     return float(f" {gold} " in f" {said} " if gold else said == gold)
+
+
+class Rules(NamedTuple):
+    """How a data set judges an answer."""
+
+    definition: str
+    """Travels with every report."""
+    em: Metric
+    f1: Metric
+    acc: Metric
+
+
+HOTPOTQA = Rules(DEFINITION, em, f1, acc)
+"""The default; those of other data sets are in training.official."""
 
 
 def best(metric: Metric, prediction: str, answers: Sequence[str]) -> float:
@@ -71,7 +89,7 @@ def best(metric: Metric, prediction: str, answers: Sequence[str]) -> float:
     return max(metric(prediction, answer) for answer in answers)
 
 
-def score(pairs: Sequence[tuple[str, Sequence[str]]], *, seed: int = 0) -> Score:
+def score(pairs: Sequence[tuple[str, Sequence[str]]], *, rules: Rules = HOTPOTQA, seed: int = 0) -> Score:
     """Means over (prediction, accepted answers), with the 95 % bootstrap interval of `em`.
 
     Raises:
@@ -79,7 +97,7 @@ def score(pairs: Sequence[tuple[str, Sequence[str]]], *, seed: int = 0) -> Score
     """
     if not pairs:
         raise DataError("there are no predictions to score", where="score", fix="give at least one question")
-    ems, f1s, accs = ([best(metric, said, answers) for said, answers in pairs] for metric in (em, f1, acc))
+    ems, f1s, accs = ([best(metric, said, answers) for said, answers in pairs] for metric in (rules.em, rules.f1, rules.acc))
     return Score(em=_mean(ems), f1=_mean(f1s), acc=_mean(accs), n=len(pairs), ci=interval(ems, seed=seed))
 
 

@@ -19,6 +19,7 @@ from steper_agent.retrieval import build_index, open_index
 from tests.tiny import tiny_base
 from tests.training.journals import make_journal
 from training import compare as room
+from training import judged
 from training.compare import METHODS, CompareConfig, Comparison, compare, drawn, k_of, main, show
 from training.evaluate import EvaluateConfig, Report, evaluate
 from training.microworld.questions import CHAINS, make_questions
@@ -60,7 +61,7 @@ def found(config: CompareConfig) -> Comparison:
         return evaluate(settings)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "evaluate", stops)
+        patch.setattr(judged, "evaluate", stops)
         with pytest.raises(KeyboardInterrupt):
             compare(config)
         assert not (config.out / room.REPORT).exists()
@@ -104,7 +105,7 @@ def test_the_report_says_what_is_the_same_and_what_differs(found: Comparison, co
 
 def test_what_is_finished_is_only_read(found: Comparison, config: CompareConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     before = written(config.out)
-    monkeypatch.setattr(room, "evaluate", lambda _: pytest.fail("asked again"))
+    monkeypatch.setattr(judged, "evaluate", lambda _: pytest.fail("asked again"))
     assert compare(config) == found
     assert written(config.out) == before
 

@@ -19,6 +19,7 @@ from tests.tiny import tiny_base, tiny_tokenizer
 from tests.training.journals import add_run, make_journal, question
 from training.dataset import DatasetConfig, build, main
 from training.dataset_folder import DatasetCard, load_dataset, read_card
+from training.run_folder import SETTINGS
 from training.verb import run
 from training.views import Teaching, examples_of
 
@@ -163,6 +164,22 @@ def test_a_data_set_that_was_cut_short_or_damaged_is_made_again(journal: Path, b
     (settings.out / lost).write_text("half")
     assert build(settings) == card
     assert len(load_dataset(settings.out).trajectories) == 8
+
+
+def test_a_part_is_drawn_and_counted_and_a_folder_from_before_there_were_parts_goes_on(journal: Path, base: Path) -> None:
+    whole = config(journal, base)
+    card = build(whole)
+    assert not {"take", "take_seed"} & json.loads((whole.out / SETTINGS).read_text()).keys()
+    assert build(whole) == card
+    half = whole.model_copy(update={"take": "1/2", "take_seed": 3})
+    with pytest.raises(ConfigError, match="has take = None, not '1/2'"):
+        build(half)
+    drawn = build(half.model_copy(update={"out": journal.parent / "half"}))
+    assert drawn.trajectories == {"read": 8, "kept": 4, "not drawn": 4}
+    assert drawn.filters[0] == "take 1/2 by seed 3"
+    assert adds_up(drawn)
+    with pytest.raises(ConfigError, match="there are 8 trajectories, not 9"):
+        build(half.model_copy(update={"take": "9", "out": journal.parent / "more"}))
 
 
 def test_journals_of_one_recipe_are_one_data_set_and_of_two_must_be_asked_for(tmp_path: Path, base: Path) -> None:

@@ -139,3 +139,38 @@ def test_bm25_finds_what_the_reference_finds(tmp_path, name, at_ten):
     assert run(main, [*flags, "--retrieval-only", "--json", str(tmp_path / "recall.json")]) == 0
     row = json.loads((tmp_path / "recall.json").read_text())["rows"][0]
     assert row["depths"]["10"]["recall"]["mean"] == pytest.approx(at_ten, abs=0.005)
+
+
+def test_what_went_wrong_first_and_how_each_step_was_done_are_told(bench, tmp_path, capsys):
+    questions = [json.loads(line) for line in (bench / "questions.jsonl").read_text().splitlines()]
+    for wrong in questions[:3]:
+        wrong["answers"] = ["Nobody Knows"]
+    (tmp_path / "wrong.jsonl").write_text("".join(json.dumps(one) + "\n" for one in questions))
+    given = _flags(bench, tmp_path, "--questions", str(tmp_path / "wrong.jsonl"), "--k", "8")
+    assert run(main, given) == 0
+    lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    labels = {line["id"]: line["first_fault"] and line["first_fault"]["label"] for line in lines}
+    assert [labels[one["id"]] for one in questions[:3]] == ["wrong_gold"] * 3
+    assert all((labels[line["id"]] is None) == (line["em"] == 1) for line in lines)
+    found = json.loads((tmp_path / "report.json").read_text())["evaluation"]
+    assert sum(found["faults"].values()) == sum(line["em"] < 1 for line in lines)
+    assert found["abilities"]["aggregation"]["mean"] > 0.9
+    shown = capsys.readouterr().out
+    assert "what went wrong first: wrong gold 3" in shown
+    assert "ability, 0 to 1: " in shown
+
+
+def test_a_judge_marks_the_runs_once(bench, tmp_path, capsys, monkeypatch):
+    from tests.fakes import Script
+    from training import models
+    from training.microworld.teacher import SymbolicTeacher
+
+    judges = {"first": Script(lines=("initialization: 4\naggregation: 2",)), "second": Script(lines=())}
+    monkeypatch.setattr(models, "open_model", lambda spec, **_: judges.get(spec) or SymbolicTeacher())
+    two_steps = next(line for line in (bench / "questions.jsonl").read_text().splitlines() if json.loads(line)["meta"]["hops"] == 2)
+    (tmp_path / "one.jsonl").write_text(two_steps + "\n")
+    for judge in judges:
+        assert run(main, _flags(bench, tmp_path, "--questions", str(tmp_path / "one.jsonl"), "--k", "8", "--judge", judge)) == 0
+        report = json.loads((tmp_path / "report.json").read_text())
+        assert {kind: one["mean"] for kind, one in report["marks"].items()} == {"initialization": 4.0, "aggregation": 2.0}
+        assert "marks of script, 1 to 5" in capsys.readouterr().out

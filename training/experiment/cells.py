@@ -1,0 +1,229 @@
+"""A cell is one row with one seed: its data set, its student, and its evaluation on every test set. Each lies in a folder named by
+the digest of what shapes it, so what two rows share is made once and what is finished is only read."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from graphs.strategies import ircot
+from steper_agent.durable import digest, write_atomic
+from steper_agent.errors import ConfigError, JournalError
+from steper_agent.journal import read
+from steper_agent.records import Finished, NodeRecord
+from training.dataset import DatasetConfig
+from training.dataset import build as build_dataset
+from training.dataset_folder import CARD, DatasetCard
+from training.distill import REPORT, DistillConfig, Distilled
+from training.distill import run as distill
+from training.evaluate import EvaluateConfig
+from training.experiment.config import Experiment, Row, Taught
+from training.judged import Judged, held, judged
+from training.live import Live
+from training.rivals import RIVALS
+from training.share import ALL
+
+SECONDS = "seconds.json"
+
+
+class Cell(NamedTuple):
+    row: Row
+    seed: int
+
+    def told(self) -> str:
+        return f"{self.row.name}, seed {self.seed}" if isinstance(self.row, Taught) else self.row.name
+
+
+class Made(NamedTuple):
+    """A finished cell."""
+
+    cell: Cell
+    card: DatasetCard | None
+    student: Distilled | None
+    """None, like the card, where nobody was taught."""
+    judged: dict[str, Judged]
+    """By test set, in their order."""
+
+
+class Journalled(NamedTuple):
+    """What one of the [journals] says of its teacher's runs."""
+
+    strategy: str
+    k: int
+    """Passages a search returned; 0 where none says so."""
+    runs: int
+    """Finished ones."""
+
+
+def cells_of(experiment: Experiment, only: tuple[str, ...] = ()) -> list[Cell]:
+    return [Cell(row, seed) for row in experiment.rows if not only or row.name in only for seed in experiment.seeds(row)]
+
+
+class Workshop:
+    """Makes the cells of one experiment, one after another."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        """Raises:
+            ConfigError: the journals searched with different k, and none is given.
+            JournalError: a journal is missing or has no finished run.
+        """
+        self.experiment, self.settings = experiment, experiment.settings
+        self.journals = {name: _journalled(paths) for name, paths in experiment.journals.items()}
+        self.k = self.settings.k or self._k()
+        self.seconds = _Seconds(self.settings.out / SECONDS)
+        self._done: dict[Path, Any] = {}
+        self._finished: set[tuple[Path, str]] = set()
+
+    def make(self, cell: Cell) -> Made:
+        """The cell, made as far as it is missing."""
+        card = student = None
+        if isinstance(cell.row, Taught):
+            card, student = self._data(cell.row, cell.seed), self._student(cell.row, cell.seed)
+        found = {test: self._judged(self.evaluation(cell, test), student) for test in self.experiment.tests}
+        return Made(cell, card, student, found)
+
+    def missing(self, cell: Cell) -> list[Path]:
+        """Folders of the parts that are not finished: data set, student, evaluations."""
+        version, left = "", list[Path]()
+        if isinstance(cell.row, Taught):
+            data, taught = self.data(cell.row, cell.seed).out, self.student(cell.row, cell.seed).out
+            left = [path for path, end in ((data, CARD), (taught, REPORT)) if not (path / end).is_file()]
+            version = "none yet" if taught in left else Distilled.model_validate_json((taught / REPORT).read_bytes()).name
+        wanted = [self.evaluation(cell, test) for test in self.experiment.tests]
+        return left + [config.out for config in wanted if not self._is_judged(config, version)]
+
+    def _is_judged(self, config: EvaluateConfig, version: str) -> bool:
+        """What is finished stays so while this process runs, and is looked at once."""
+        if (config.out, version) not in self._finished and held(config, version) is not None:
+            self._finished.add((config.out, version))
+        return (config.out, version) in self._finished
+
+    def data(self, row: Taught, seed: int) -> DatasetConfig:
+        """The seed counts only where a part is drawn; else all seeds share one data set."""
+        config = DatasetConfig(
+            journal=self.experiment.journals[row.journal], base=self.experiment.bases[row.base], out=Path(), view=row.view, kinds=row.kinds,
+            target=row.target, max_length=row.max_length, held_out=tuple(dict.fromkeys(test.questions for test in self.experiment.tests.values())),
+            take=row.trajectories, take_seed=seed if row.trajectories != ALL else 0, **dict.fromkeys(row.filters, True),
+        )  # fmt: skip
+        return config.model_copy(update={"out": self.settings.out / "data" / _digest(config, "out")})
+
+    def student(self, row: Taught, seed: int) -> DistillConfig:
+        data = self.data(row, seed).out
+        config = DistillConfig(
+            dataset=data, base=self.experiment.bases[row.base], out=Path(), method=row.method, rank=row.rank, alpha=row.alpha,
+            learning_rate=row.learning_rate, epochs=row.epochs, max_steps=row.max_updates, batch=row.batch, weighting=row.weighting,
+            sigma_rate=row.sigma_rate, bf16=row.bf16, seed=seed,
+        )  # fmt: skip
+        return config.model_copy(update={"out": self.settings.out / "students" / _digest(config, "dataset", "out", more=data.name)})
+
+    def evaluation(self, cell: Cell, test: str) -> EvaluateConfig:
+        """The same for every cell but for who answers, and how that one reasons."""
+        row, asked, settings = cell.row, self.experiment.tests[test], self.settings
+        if isinstance(row, Taught):
+            taught = self.student(row, cell.seed).out
+            model, who = f"local:{self.experiment.bases[row.base]}+{taught / 'student'}", taught.name
+        else:
+            model, who = row.model, ""
+        config = EvaluateConfig(
+            index=asked.index, questions=asked.questions, model=model, strategy=self.strategy(row), k=self.k, steps=settings.steps,
+            metrics=asked.metrics, aliases=asked.aliases, gold=asked.gold, judge=settings.judge, limit=settings.limit, seed=settings.seed, max_tokens=settings.max_tokens, concurrency=settings.concurrency,
+        )  # fmt: skip
+        # How many are asked, and how they are marked, may change: what was answered is not asked again for it.
+        left_out = ("out", "limit", "concurrency", "metrics", "aliases", "judge", *(("model",) if who else ()))
+        return config.model_copy(update={"out": settings.out / "judged" / _digest(config, *left_out, more=who)})
+
+    def strategy(self, row: Row) -> str:
+        """How a row reasons: a student as its teacher did, or as the rival whose view it learned."""
+        if isinstance(row, Taught):
+            return row.view if row.view in RIVALS else self.journals[row.journal].strategy
+        return row.strategy or next((told.strategy for told in self.journals.values()), ircot.NAME)
+
+    def _data(self, row: Taught, seed: int) -> DatasetCard:
+        config = self.data(row, seed)
+        if config.out not in self._done:
+            with self.seconds.of(config.out, CARD):
+                self._done[config.out] = build_dataset(config)
+        card: DatasetCard = self._done[config.out]
+        return card
+
+    def _student(self, row: Taught, seed: int) -> Distilled:
+        config = self.student(row, seed)
+        if config.out not in self._done:
+            with self.seconds.of(config.out, REPORT), Live() as live:
+                command = f"python -m training.experiment, row {row.name}, seed {seed}"
+                self._done[config.out] = distill(config, on_update=live.show, on_note=live.note, command=command)
+        student: Distilled = self._done[config.out]
+        return student
+
+    def _judged(self, config: EvaluateConfig, student: Distilled | None) -> Judged:
+        if config.out not in self._done:
+            with self.seconds.of(config.out, "report.json"):
+                self._done[config.out] = judged(config, student.name if student else "")
+        found: Judged = self._done[config.out]
+        return found
+
+    def _k(self) -> int:
+        found = {name: told.k for name, told in self.journals.items()}
+        if len(set(found.values())) != 1 or 0 in found.values():
+            told = ", ".join(f"{name}: {k or 'unknown'}" for name, k in found.items()) or "there is no journal"
+            raise ConfigError(f"nobody says how many passages a search returns ({told})", where="[experiment]",
+                              fix="give k; with journals of one k it is theirs")
+        return next(iter(found.values()))
+
+
+def name_of(folder: Path) -> str:
+    """Of a part of a cell: `students/0123456789abcdef`."""
+    return f"{folder.parent.name}/{folder.name}"
+
+
+class _Seconds:
+    """Wall clock of every finished part by its folder, those of earlier starts included."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.known: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    @contextmanager
+    def of(self, folder: Path, end: str) -> Iterator[None]:
+        """Not counted where the file `end` says that there is nothing to do but to read."""
+        was_done, start = (folder / end).is_file(), time.perf_counter()
+        try:
+            yield
+        finally:
+            if not was_done:
+                name = name_of(folder)
+                self.known[name] = round(self.known.get(name, 0.0) + time.perf_counter() - start, 2)
+                write_atomic(self.path, json.dumps(self.known, indent=1, sort_keys=True) + "\n")
+
+
+def _digest(config: Any, *left_out: str, more: str = "") -> str:
+    """Settings at their defaults are left out, so that a new one in a later version renames nothing."""
+    return digest([config.model_dump(mode="json", exclude=set(left_out), exclude_defaults=True), more])[:16]
+
+
+def _journalled(paths: tuple[Path, ...]) -> Journalled:
+    """The first finished run is read, the others are only counted: journals are long."""
+    told = [one for path in paths if (one := _first_run(path))]
+    if not told:
+        raise JournalError("no run in this journal is finished", where=", ".join(map(str, paths)), fix="run the same collect again to finish it")
+    return Journalled(*told[0], runs=sum(map(_count_runs, paths)))
+
+
+def _first_run(path: Path) -> tuple[str, int] | None:
+    """Its strategy, and the k of its searches."""
+    k = 0
+    for record in read(path):
+        if isinstance(record, NodeRecord) and record.node == "retrieve":
+            k = k or int(record.parameters.get("k", 0))
+        elif isinstance(record, Finished):
+            return record.strategy, k
+    return None
+
+
+def _count_runs(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(line.startswith(b'{"line":"finished"') for line in file)

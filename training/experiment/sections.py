@@ -1,0 +1,203 @@
+"""A report as a reader meets it: sections of words, a table and a picture, from which the page and the Markdown are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from steper_agent.records import KINDS
+from training.experiment import plots
+from training.experiment.records import METRICS, Comparison, Group, Ratio, Report, Row
+
+HOW = (
+    "EM, F1 and Acc are shares of questions; gains are points (hundredths). A mean is over all seeds and questions. Intervals are 95 %: "
+    "2,000 bootstrap resamples of the questions, the same for both rows of a comparison, and to each is added what other seeds would have "
+    "changed, by as much as the seeds' means differ beyond what the questions explain (Student's t). p is two-sided, from the same resamples. "
+    "p (flips) is a sign-flip test over questions: it is about these very students and says nothing of other seeds. Neither is corrected for the "
+    "number of comparisons."
+)
+
+
+class Section(NamedTuple):
+    title: str
+    words: str
+    table: Sequence[Sequence[str]]
+    """The first line is the head; may be empty."""
+    picture: str = ""
+    """Its file's name, without the ending."""
+    svg: bytes = b""
+
+
+def sections_of(report: Report, claims: Mapping[str, Comparison | Ratio]) -> list[Section]:
+    """All that this report has something to say in; what no verdict, journal or axis speaks of is left out."""
+    if not report.rows:
+        return []
+    by_test = plots.rows_by_test(report)
+    rows = next(iter(by_test.values()))
+    makers: Sequence[Callable[[], Section | None]] = (
+        lambda: _claims(claims), lambda: _scores(report), lambda: _differences(report), lambda: _teaching(rows), lambda: _learning(rows),
+        *(lambda field=field: _groups(rows, field) for field in dict.fromkeys(name for row in rows for name in row.groups)),
+        lambda: _abilities(rows), lambda: _marks(rows), lambda: _faults(rows), lambda: _costs(rows), lambda: _transfer(by_test), lambda: _sigma(report),
+        lambda: _recipe(report),
+    )  # fmt: skip
+    return [section for make in makers if (section := make())]
+
+
+def _claims(claims: Mapping[str, Comparison | Ratio]) -> Section | None:
+    table = [["claim", "", "on", "EM", "95 %", "p", "p (flips)"]]
+    for name, claim in claims.items():
+        pair = f"{claim.name} − {claim.against}"
+        if isinstance(claim, Ratio):
+            table.append([name, pair.replace("−", "/"), claim.test, f"× {_times(claim.em_ratio)}", f"size × {_times(claim.size_ratio)}", "", ""])
+        else:
+            table.append([name, pair, claim.test, *_gain(claim)])
+    return Section("Claims", "", table) if claims else None
+
+
+def _scores(report: Report) -> Section:
+    table = [["row", "test set", "questions", "seeds", "EM", "F1", "Acc", "EM of each seed", "parameters"]]
+    for row in report.rows:
+        table.append([row.name, row.test, f"{row.n:,}", f"{len(row.em)}", *(_told(row.metrics[metric]) for metric in METRICS),
+                      " ".join(f"{em:.3f}" for em in row.em), f"{row.parameters:,}" if row.parameters else "–"])
+    missing = f" Not finished, and left out: {', '.join(report.missing)}." if report.missing else ""
+    return Section("Accuracy", HOW + missing, table, "scores", plots.scores(report))
+
+
+def _differences(report: Report) -> Section | None:
+    if not report.comparisons:
+        return None
+    table = [["row", "test set", f"EM over {report.reference}", "95 %", "p", "p (flips)", "each seed", "F1", "Acc"]]
+    for one in report.comparisons:
+        table.append([one.name, one.test, *_gain(one), " ".join(f"{100 * gain:+.1f}" for gain in one.by_seed), f"{100 * one.f1:+.1f}", f"{100 * one.acc:+.1f}"])
+    of_first = [one for one in report.comparisons if one.test == report.comparisons[0].test]
+    return Section("Against the reference", "Paired by question, in points; * where the interval leaves out zero.", table, "differences", plots.differences(of_first))
+
+
+def _teaching(rows: Sequence[Row]) -> Section | None:
+    table = [["row", "trajectories", "examples", "updates", "tokens read", "seconds of training", "parameters trained"]]
+    for row in rows:
+        if told := row.trained:
+            table.append([row.name, *(f"{value:,.0f}" for value in (told.trajectories, told.examples, told.updates, told.tokens, told.seconds, told.parameters))])
+    return Section("What each was taught", "Means over seeds.", table) if len(table) > 1 else None
+
+
+def _learning(rows: Sequence[Row]) -> Section | None:
+    curves = curves_of(rows)
+    if not curves:
+        return None
+    table = [["rows", "trajectories taught", "EM"]]
+    table += [[curve.name, f"{row.trained.trajectories:,.0f}" if row.trained else "", _told(row.metrics["em"])] for curve in curves for row in curve.rows]
+    return Section("Learning curves", "Rows that differ in nothing but how many trajectories were drawn; a smaller draw lies in a larger one.", table,
+                   "learning", plots.learning_curves(curves))
+
+
+def curves_of(rows: Sequence[Row]) -> list[plots.Curve]:
+    """Rows with equal settings but for name and trajectories, where there are several."""
+    alike: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.trained:
+            alike.setdefault(str({key: value for key, value in row.settings.items() if key not in ("name", "trajectories")}), []).append(row)
+    found = [sorted(same, key=lambda row: row.trained.trajectories if row.trained else 0) for same in alike.values() if len(same) > 1]
+    return [plots.Curve(same[-1].name, tuple(same)) for same in found]
+
+
+def _groups(rows: Sequence[Row], field: str) -> Section:
+    told = _table_of(rows, lambda row: row.groups.get(field, {}), field)
+    words = f"EM by the questions' `{field}`." + _shown(rows)
+    return Section(f"By {field}", words, told, f"by_{_safe(field)}", plots.by_value(rows[: plots.MOST], lambda row: row.groups.get(field, {}), field, "EM"))
+
+
+def _abilities(rows: Sequence[Row]) -> Section | None:
+    scored = [row for row in rows if row.abilities]
+    if not scored:
+        return None
+    return Section("Abilities", "How well each kind of step was done by comparison with the right chains, from 0 to 1." + _shown(scored), _table_of(scored, _ability, "kind of step"),
+                   "abilities", plots.by_value(scored[: plots.MOST], _ability, "kind of step", "score"))
+
+
+def _marks(rows: Sequence[Row]) -> Section | None:
+    if not any(row.marks for row in rows):
+        return None
+    table = [["row", *KINDS], *([row.name, *(f"{row.marks[kind]:.2f}" if kind in row.marks else "–" for kind in KINDS)] for row in rows)]
+    return Section("Marks of the judge", "How a model rates each kind of step, from 1 to 5: means over seeds and questions.", table)
+
+
+def _ability(row: Row) -> Mapping[str, Group]:
+    return {str(kind): group for kind, group in row.abilities.items()}
+
+
+def _faults(rows: Sequence[Row]) -> Section | None:
+    names = list(dict.fromkeys(name for row in rows for name in row.faults))
+    if not names:
+        return None
+    table = [["row", *(name.replace("_", " ") for name in names), "supports found"]]
+    table += [[row.name, *(f"{row.faults.get(name, 0):.3f}" for name in names), "–" if row.support is None else f"{row.support:.3f}"] for row in rows]
+    return Section("What went wrong", "Share of all questions, the first cause of each that was not answered exactly.", table, "faults", plots.faults(rows))
+
+
+def _costs(rows: Sequence[Row]) -> Section:
+    table = [["row", "EM", "seconds a question", "tokens read", "tokens written", "searches"]]
+    for row in rows:
+        table.append([row.name, f"{row.mean:.3f}", *("–" if value is None else f"{value:,.{digits}f}" for value, digits in
+                                                    ((row.seconds, 2), (row.tokens_read, 0), (row.tokens_written, 0), (row.searches, 1)))])  # fmt: skip
+    return Section("Accuracy against cost", "Means a question. Seconds are of this machine, with many questions side by side: they compare rows, not machines.", table,
+                   "frontier", plots.frontier(rows))
+
+
+def _transfer(by_test: Mapping[str, Sequence[Row]]) -> Section | None:
+    if len(by_test) < 2:
+        return None
+    first = next(iter(by_test.values()))
+    table = [["row, taught on", *(f"EM on {test}" for test in by_test)]]
+    for row in first:
+        taught_on = row.settings.get("journal") or "nothing here"
+        found = [next(one for one in rows if one.name == row.name) for rows in by_test.values()]
+        table.append([f"{row.name}, {taught_on}", *(_told(one.metrics["em"]) for one in found)])
+    return Section("Transfer", "Taught on one journal, tested on every test set.", table)
+
+
+def _sigma(report: Report) -> Section | None:
+    if not report.sigma:
+        return None
+    words = "Where σ is learned or follows the loss: of each kind of step, a line a seed. It should fall with the losses, not before them."
+    return Section("σ over time", words, [], "sigma", plots.sigma(report))
+
+
+def _recipe(report: Report) -> Section:
+    table = [["test set", "", ""]]
+    table += [[test, key, str(value)] for test, same in report.same.items() for key, value in same.items()]
+    table += [[test, "definition", rules] for test, rules in report.definitions.items()]
+    return Section("The same for all rows", "Evaluations that differ in any of this are refused.", table)
+
+
+def _table_of(rows: Sequence[Row], told: Callable[[Row], Mapping[str, Group]], label: str) -> list[list[str]]:
+    values = list(dict.fromkeys(value for row in rows for value in told(row)))
+    counts = {value: next(told(row)[value].n for row in rows if value in told(row)) for value in values}
+    head = [f"row, by {label}", *(f"{value} (n = {counts[value]:,})" for value in values)]
+    return [head, *([row.name, *(_told(told(row)[value]) if value in told(row) else "–" for value in values)] for row in rows)]
+
+
+def _shown(rows: Sequence[Row]) -> str:
+    return f" The picture shows the first {plots.MOST} rows." if len(rows) > plots.MOST else ""
+
+
+def _told(group: Group) -> str:
+    return f"{group.mean:.3f} [{group.interval[0]:.3f}, {group.interval[1]:.3f}]"
+
+
+def _gain(one: Comparison) -> list[str]:
+    clear = " *" if one.ci[0] > 0 or one.ci[1] < 0 else ""
+    return [f"{100 * one.em:+.1f}{clear}", f"{100 * one.ci[0]:+.1f} to {100 * one.ci[1]:+.1f}", _chance(one.p), _chance(one.p_flip)]
+
+
+def _chance(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def _times(ratio: float | None) -> str:
+    return "–" if ratio is None else f"{ratio:.3f}"
+
+
+def _safe(field: str) -> str:
+    """For a file's name."""
+    return "".join(letter if letter.isalnum() else "_" for letter in field)

@@ -1,0 +1,68 @@
+"""An evaluation that is read where it is finished and made where it is not, and whether two of them compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from steper_agent.errors import ConfigError
+from training.evaluate import EvaluateConfig, Report, evaluate, questions_digest, questions_of
+from training.evaluation import Verdict
+
+DIFFER = ("strategy", "prompts", "model")
+"""What the evaluations of two methods may differ in, for that is what is compared. All else in their recipes must be equal."""
+
+
+class Judged(NamedTuple):
+    report: Report
+    verdicts: list[Verdict]
+    """In the order of the questions' ids."""
+
+
+def judged(config: EvaluateConfig, model: str = "") -> Judged:
+    """The report on these very questions, and every question's verdict. `model`: the version that must have answered; an
+    evaluation that is held of another is made anew."""
+    found = held(config, model)
+    if found is None:
+        report = evaluate(config)
+        found = Judged(report, _verdicts(config.out))
+    return found
+
+
+def held(config: EvaluateConfig, model: str = "") -> Judged | None:
+    """What `judged` would only read; None where it would ask."""
+    if not (config.out / "report.json").is_file():
+        return None
+    asked = questions_of(config)
+    report, verdicts = Report.model_validate_json((config.out / "report.json").read_bytes()), _verdicts(config.out)
+    wanted = (model or report.model, questions_digest(asked), config.metrics, {one.id for one in asked})
+    found = (report.model, report.recipe.get("questions"), report.recipe.get("metrics"), {one.id for one in verdicts})
+    return Judged(report, verdicts) if found == wanted and bool(config.judge) <= bool(report.judge) else None
+
+
+def same_recipe(reports: Mapping[str, Report], *, where: Path, differ: Sequence[str] = DIFFER) -> dict[str, Any]:
+    """What all of them, by name, were judged with.
+
+    Raises:
+        ConfigError: two were judged with different things, but for those in `differ`.
+    """
+    (first, report), *others = reports.items()
+    same = _kept(report, differ)
+    for name, other in others:
+        their = _kept(other, differ)
+        if found := next((key for key in sorted(same | their) if same.get(key) != their.get(key)), None):
+            raise ConfigError(f"{name} and {first} were judged with another `{found}`: they do not compare", where=where,
+                              fix="have all judged anew: give another --out, or remove the folder of the older evaluation")
+    return same
+
+
+def _kept(report: Report, differ: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in report.recipe.items() if key not in differ}
+
+
+def _verdicts(folder: Path) -> list[Verdict]:
+    """None where a crash left a report without them."""
+    path = folder / "predictions.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return sorted((Verdict.model_validate_json(line) for line in lines), key=lambda one: one.id)
