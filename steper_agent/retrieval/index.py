@@ -102,7 +102,9 @@ def check_corpus(folder: Path, sources: Sequence[Path]) -> None:
         )
 
 
-def _open(folder: Path, found: Manifest, embeddings: Embeddings | None) -> tuple[Shelf, LexicalIndex | None, DenseIndex | None]:
+def _open(
+    folder: Path, found: Manifest, embeddings: Embeddings | None
+) -> tuple[Shelf, LexicalIndex | None, DenseIndex | None]:
     stamps.check(folder, found.files)
     shelf = Shelf(folder, found.parts, ids=found.ids, gone=found.gone)
     words = LexicalIndex(folder / found.words / WORDS, found.lexical) if found.lexical else None

@@ -10,14 +10,11 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
-from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
-from langchain_core.documents import Document
-from langchain_core.retrievers import BaseRetriever
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
 
 from steper_agent.errors import ConfigError, SearchError
 from steper_agent.records import Hit, Passage, Record
-from steper_agent.retrieval.documents import document_of
+from steper_agent.retrieval.documents import HitRetriever
 from steper_agent.retrieval.sources.normal import clean
 from steper_agent.retrieval.wire import AskedMany, FoundMany, K, Served, Trouble
 from steper_agent.web.access import read_token
@@ -59,13 +56,11 @@ def connect(url: str, *, k: int = K) -> RemoteRetriever:
     return retriever
 
 
-class RemoteRetriever(BaseRetriever):
+class RemoteRetriever(HitRetriever):
     """Any number of threads and event loops may search at once; all share the connections of one client."""
 
     url: str
     token: SecretStr | None = Field(default=None, exclude=True, repr=False)
-    k: int = Field(default=K, ge=1)
-    """Documents that `invoke` returns."""
     timeout: float = Field(default=30.0, gt=0)
     """Seconds for one try."""
     retries: int = Field(default=4, ge=0)
@@ -195,24 +190,6 @@ class RemoteRetriever(BaseRetriever):
                     raise _refused(self.url, response)
             await asyncio.sleep(max(asked, _pause(tried)))
             tried += 1
-
-    def _get_relevant_documents(
-        self,
-        query: str,
-        *,
-        run_manager: CallbackManagerForRetrieverRun,  # noqa: ARG002 - the base class's signature
-        k: int | None = None,
-    ) -> list[Document]:
-        return [document_of(hit) for hit in self.search(query, self.k if k is None else k)]
-
-    async def _aget_relevant_documents(
-        self,
-        query: str,
-        *,
-        run_manager: AsyncCallbackManagerForRetrieverRun,  # noqa: ARG002 - the base class's signature
-        k: int | None = None,
-    ) -> list[Document]:
-        return [document_of(hit) for hit in await self.asearch(query, self.k if k is None else k)]
 
 
 def _is_passing(broken: httpx.TransportError) -> bool:

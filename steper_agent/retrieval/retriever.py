@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
-from langchain_core.documents import Document
-from langchain_core.retrievers import BaseRetriever
 from pydantic import Field, PrivateAttr
 
 from steper_agent.durable import digest
 from steper_agent.records import Hit, Passage
 from steper_agent.retrieval.batching import Batcher
-from steper_agent.retrieval.documents import document_of
+from steper_agent.retrieval.documents import HitRetriever
 from steper_agent.retrieval.fusion import DENSE_WEIGHT, K0, fuse
 from steper_agent.retrieval.manifest import Manifest
 from steper_agent.retrieval.ranking import Scored, cut
@@ -34,11 +31,9 @@ QUICK = 100_000
 """Passages up to which a search by words takes about a millisecond, and handing it to a thread a quarter more."""
 
 
-class IndexRetriever(BaseRetriever):
+class IndexRetriever(HitRetriever):
     """Made by `open_index`. Nothing in it changes after opening, so any number of threads may search."""
 
-    k: int = Field(default=4, ge=1)
-    """Documents that `invoke` returns; the paper's number of passages a step."""
     folder: Path = Field(exclude=True, repr=False)
     manifest: Manifest
     shelf: Any = Field(exclude=True, repr=False)
@@ -117,25 +112,6 @@ class IndexRetriever(BaseRetriever):
     def _sides(self) -> list[LexicalIndex | DenseIndex]:
         return [side for side in (self.lexical, self.dense) if side is not None]
 
-    def _get_relevant_documents(
-        self,
-        query: str,
-        *,
-        run_manager: CallbackManagerForRetrieverRun,  # noqa: ARG002 - the base class's signature
-        k: int | None = None,
-    ) -> list[Document]:
-        """`k` for this call alone: `invoke(query, k=2)`."""
-        return [document_of(hit) for hit in self.search(query, self.k if k is None else k)]
-
-    async def _aget_relevant_documents(
-        self,
-        query: str,
-        *,
-        run_manager: AsyncCallbackManagerForRetrieverRun,  # noqa: ARG002 - the base class's signature
-        k: int | None = None,
-    ) -> list[Document]:
-        return [document_of(hit) for hit in await self.asearch(query, self.k if k is None else k)]
-
 
 class _Reader:
     """The passages that one call reads, each once: ties are broken by ids, and hits hold the same passages."""
@@ -153,7 +129,9 @@ class _Reader:
             return [tuple(Hit(passage=self._passage(row), score=score) for row, score in one) for one in best]
 
     def _fused(self, rankings: Sequence[Sequence[Scored]], k: int) -> list[Scored]:
-        return cut(fuse([[row for row, _ in ranking] for ranking in rankings], weights=(1.0, DENSE_WEIGHT)), k, self._id)
+        return cut(
+            fuse([[row for row, _ in ranking] for ranking in rankings], weights=(1.0, DENSE_WEIGHT)), k, self._id
+        )
 
     def _id(self, row: int) -> str:
         return self._passage(row).id
