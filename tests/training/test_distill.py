@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import subprocess
 import sys
@@ -147,8 +148,10 @@ def test_a_run_killed_ten_times_comes_to_the_same_student(settings: dict[str, An
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in {**settings, "save_every": 1}.items()]
     command = [sys.executable, "-m", "training.distill", *flags, "--out", str(tmp_path / "run")]
     curve, rng = tmp_path / "run" / "curve.jsonl", random.Random()
+    # A sum of another number of threads rounds otherwise, and other tests may have set this process's.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     begun = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as victim:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as victim:
         while not curve.is_file() and victim.poll() is None:
             time.sleep(0.002)
         victim.kill()
@@ -156,7 +159,7 @@ def test_a_run_killed_ten_times_comes_to_the_same_student(settings: dict[str, An
     for _ in range(9):
         # From shortly before its first update to some updates later; a whole run takes about a second of updates.
         moments.append(start_up * rng.uniform(0.7, 1.15))
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as victim:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as victim:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 victim.wait(moments[-1])
             victim.kill()
