@@ -3,7 +3,6 @@ the digest of what shapes it, so what two rows share is made once and what is fi
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from training.live import Live
 from training.rivals import RIVALS
 from training.share import ALL
 
-SECONDS = "seconds.json"
+SECONDS = "seconds"
 
 
 class Cell(NamedTuple):
@@ -181,23 +180,25 @@ def name_of(folder: Path) -> str:
 
 
 class _Seconds:
-    """Wall clock of every finished part by its folder, those of earlier starts included."""
+    """Wall clock of every finished part by its folder, those of earlier starts included. A file a part, for several processes write."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.known: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def known(self) -> dict[str, float]:
+        return {f"{path.parent.name}/{path.stem}": float(path.read_text(encoding="utf-8")) for path in self.folder.glob("*/*.txt")}
 
     @contextmanager
-    def of(self, folder: Path, end: str) -> Iterator[None]:
+    def of(self, part: Path, end: str) -> Iterator[None]:
         """Not counted where the file `end` says that there is nothing to do but to read."""
-        was_done, start = (folder / end).is_file(), time.perf_counter()
+        was_done, start = (part / end).is_file(), time.perf_counter()
         try:
             yield
         finally:
             if not was_done:
-                name = name_of(folder)
-                self.known[name] = round(self.known.get(name, 0.0) + time.perf_counter() - start, 2)
-                write_atomic(self.path, json.dumps(self.known, indent=1, sort_keys=True) + "\n")
+                file = self.folder / f"{name_of(part)}.txt"
+                before = float(file.read_text(encoding="utf-8")) if file.is_file() else 0.0
+                write_atomic(file, f"{before + time.perf_counter() - start:.2f}\n")
 
 
 def _digest(config: Any, *left_out: str, more: str = "") -> str:

@@ -72,10 +72,10 @@ class Estimator:
 
     def _known(self, cells: Sequence[Cell]) -> dict[str, float]:
         """Seconds for one of a part's size, by likeness and by kind."""
-        missing = {path for cell in cells for path in self.shop.missing(cell)}
+        missing, known = {path for cell in cells for path in self.shop.missing(cell)}, self.shop.seconds.known()
         seconds, sizes = defaultdict[str, float](float), defaultdict[str, float](float)
         for part in {part.folder: part for cell in cells for part in self.parts(cell)}.values():
-            took = self.shop.seconds.known.get(name_of(part.folder))
+            took = known.get(name_of(part.folder))
             if took is None or part.folder in missing:
                 continue
             for key in {part.like, part.kind}:

@@ -19,6 +19,7 @@ from training.experiment.page import write_html, write_markdown
 from training.experiment.records import Report
 from training.experiment.results import claims_of, report_of
 from training.experiment.sections import sections_of
+from training.experiment.side_by_side import make_side_by_side
 from training.verb import wide_console
 
 DESCRIPTION = """\
@@ -77,8 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("config", type=Path, metavar="CONFIG", help="TOML file")
     parser.add_argument("--out", type=Path, metavar="DIR", help="another folder than the file's")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="make this row alone, and report what is there; may be repeated")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="make so many cells at once, each on its part of the cores; worth it where students are small (1)")
     parser.add_argument("--dry-run", action="store_true", help="list the cells, what of them exists, and the time that the rest may take")
     given = parser.parse_args(argv)
+    if given.workers < 1:
+        parser.error("--workers is 1 or more")
     experiment = read_experiment(given.config, out=given.out)
     for name in given.only:
         check_row(experiment, name, "--only")
@@ -86,14 +90,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         show_plan(Workshop(experiment), tuple(given.only), wide_console())
         return 0
     console = Console()
-    report = conduct(experiment, tuple(given.only), tell=lambda words: console.print(words, highlight=False, markup=False, soft_wrap=True))
+    report = conduct(experiment, tuple(given.only), workers=given.workers, tell=lambda words: console.print(words, highlight=False, markup=False, soft_wrap=True))
     show(report, wide_console())
     print("\n".join(str(experiment.settings.out / f"report.{ending}") for ending in ("html", "md", "json")))
     return 0
 
 
-def conduct(experiment: Experiment, only: tuple[str, ...] = (), *, tell: Callable[[str], None] = print) -> Report:
-    """Make what is missing of the rows named by `only` (none: of all), and write the report on all that is there.
+def conduct(experiment: Experiment, only: tuple[str, ...] = (), *, workers: int = 1, tell: Callable[[str], None] = print) -> Report:
+    """Make what is missing of the rows named by `only` (none: of all), `workers` cells at once, and write the report on all that is there.
 
     Raises:
         ConfigError, DataError, JournalError: as the verbs do that it calls; or evaluations differ in more than how somebody answers.
@@ -101,6 +105,8 @@ def conduct(experiment: Experiment, only: tuple[str, ...] = (), *, tell: Callabl
     shop = Workshop(experiment)
     cells, chosen = cells_of(experiment), cells_of(experiment, only)
     made = list[Made]()
+    if workers > 1:
+        make_side_by_side(shop, chosen, workers=workers, tell=tell)
     for cell in cells:
         if cell not in chosen and shop.missing(cell):
             continue

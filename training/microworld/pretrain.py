@@ -27,6 +27,7 @@ from graphs.strategies import ircot
 from graphs.strategies.layout import show
 from steper_agent.durable import write_atomic
 from training.allocator import keep_memory
+from training.microworld.growth import grow
 from training.microworld.induction import prepare
 from training.microworld.language import BY_LABEL, LANGUAGES, LITERALS, PROFESSIONS, name_words
 from training.microworld.questions import make_questions
@@ -37,7 +38,7 @@ from training.microworld.world import make_world
 CARD = "card.json"
 WHAT = ("The micro-world's base model: it looks single facts up and copies, and has never seen a chain of steps. exact_match: share "
         "of answers that are right to the last token on worlds of unseen names, by passages in the context and by task.")
-VOCABULARY = 2048
+VOCABULARY, WIDTH, LAYERS = 2048, 128, 4
 STEP_UP = 0.95
 """Share of right answer tokens at which contexts grow by a passage."""
 FULL_BY = 0.6
@@ -65,15 +66,15 @@ def main(argv: list[str] | None = None) -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the model, its tokenizer and its card")
     parser.add_argument("--minutes", type=float, default=60.0, help="training time; the schedule follows the clock")
-    parser.add_argument("--start", type=Path, help="go on from this model instead of from nothing")
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--start", type=Path, help="go on from this model instead of from nothing; it grows where --width or --layers say so")
+    parser.add_argument("--width", type=int, help="of the hidden states (128, or as --start); of a model that grows, a multiple of its own")
+    parser.add_argument("--layers", type=int, help="blocks (4, or as --start)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     keep_memory()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(args.start) if args.start else build_tokenizer()
-    model = (LlamaForCausalLM.from_pretrained(args.start, dtype=torch.float32) if args.start
-             else build_model(tokenizer, width=args.width, layers=args.layers, seed=args.seed))  # fmt: skip
+    model = (start_from(args.start, width=args.width, layers=args.layers, seed=args.seed) if args.start
+             else build_model(tokenizer, width=args.width or WIDTH, layers=args.layers or LAYERS, seed=args.seed))  # fmt: skip
     if args.start:
         part_unused(model)
     before = json.loads((args.start / CARD).read_text(encoding="utf-8"))["runs"] if args.start else []
@@ -110,6 +111,15 @@ def build_model(tokenizer: PreTrainedTokenizerFast, *, width: int, layers: int, 
     model = LlamaForCausalLM(config)
     prepare(model)
     return model
+
+
+def start_from(folder: Path, *, width: int | None, layers: int | None, seed: int) -> LlamaForCausalLM:
+    """The model in `folder`, grown where another width or number of layers is wanted."""
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    wanted = (width or model.config.hidden_size, layers or model.config.num_hidden_layers)
+    if wanted == (model.config.hidden_size, model.config.num_hidden_layers):
+        return model
+    return grow(model, width=wanted[0], layers=wanted[1], seed=seed)
 
 
 @torch.no_grad()

@@ -60,5 +60,5 @@ def test_what_is_missing_is_named(shop: Workshop, experiment: Experiment, report
     row = experiment.rows[1]
     assert isinstance(row, Taught)
     assert shop.missing(Cell(row, 1)) == []
-    new = row.model_copy(update={"weighting": "ema"})
+    new = row.model_copy(update={"weighting": "fixed:1,2,3"})
     assert [path.parent.name for path in shop.missing(Cell(new, 1))] == ["students", "judged"]
