@@ -1,8 +1,11 @@
-"""What 64 askers at once gain over one after another, with a real encoder: python benchmarks/askers.py --encoder SPEC --json FILE
+"""What 64 askers at once gain over one after another, where an encoder reads each question:
 
-Each asks the same dense index its share of the same distinct questions. Alone, one search waits for the one before it; together, searches
-that come at the same time are encoded in one call. Both find the same hits, or this fails. The encoder is any sentence-transformers
-model, as `steper index build --encoder` takes it: sentence-transformers:PATH.
+    steper index build corpus.jsonl --out runs/dense --mode dense --encoder sentence-transformers:MODEL
+    python benchmarks/askers.py --index runs/dense --questions questions.jsonl --json FILE
+
+Each asks the index its share of the same distinct questions. Alone, one search waits for the one before it; together, searches
+that come at the same time are encoded in one call. Both find the same hits, or this fails. Longer questions gain less: more of the time
+is arithmetic, and less what comes with every call.
 """
 
 from __future__ import annotations
@@ -12,14 +15,11 @@ import asyncio
 import json
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-from natural_corpus import Language, write
-
 from steper_agent.records import Hit
-from steper_agent.retrieval import IndexRetriever, build_index, open_index
+from steper_agent.retrieval import IndexRetriever, open_index, read_questions
 from training.verb import versions
 
 K, WARM = 4, 32
@@ -48,26 +48,22 @@ def together(index: IndexRetriever, questions: list[str], askers: int) -> tuple[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", required=True, help="spec of the encoder, as steper index build takes it")
-    parser.add_argument("--passages", type=int, default=20_000)
-    parser.add_argument("--questions", type=int, default=640)
+    parser.add_argument("--index", type=Path, required=True, help="index folder, dense or hybrid")
+    parser.add_argument("--questions", type=Path, required=True, help="JSONL of questions, or a data set's own file")
+    parser.add_argument("--limit", type=int, default=640, help="questions to ask")
     parser.add_argument("--askers", type=int, default=64)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        corpus, language = Path(folder) / "corpus.jsonl", Language()
-        kept = write(corpus, language, args.passages)
-        asked = list(dict.fromkeys(language.questions(kept, WARM + args.questions)))
-        build_index([corpus], Path(folder) / "index", mode="dense", encoder=args.encoder)
-        index: IndexRetriever = open_index(Path(folder) / "index")
-        alone(index, asked[:WARM])
-        one, one_qps = alone(index, asked[WARM:])
-        many, many_qps = together(index, asked[WARM:], args.askers)
+    index: IndexRetriever = open_index(args.index)
+    asked = list(dict.fromkeys(question.text for question in read_questions(args.questions)))[: WARM + args.limit]
+    alone(index, asked[:WARM])
+    one, one_qps = alone(index, asked[WARM:])
+    many, many_qps = together(index, asked[WARM:], args.askers)
     differ = sum([hit.passage.id for hit in a] != [hit.passage.id for hit in b] for a, b in zip(one, many, strict=True))
     if differ:
         raise SystemExit(f"{differ} of {len(one)} questions found other passages together than alone")
     report = {"command": "python benchmarks/askers.py " + " ".join(sys.argv[1:]), "versions": versions(), "cores": os.cpu_count(), "askers": args.askers,
-              "passages": args.passages, "questions": len(one), "alone_qps": one_qps, "together_qps": many_qps, "times": many_qps / one_qps}  # fmt: skip
+              "passages": len(index), "questions": len(one), "alone_qps": one_qps, "together_qps": many_qps, "times": many_qps / one_qps}  # fmt: skip
     print(json.dumps(report, indent=1))
     if args.json:
         args.json.write_text(json.dumps(report, indent=1) + "\n")

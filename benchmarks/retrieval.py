@@ -142,7 +142,7 @@ def dense(args: argparse.Namespace) -> dict[str, Any]:
     numbers = np.random.default_rng(3).integers(0, args.rows, WARM + ASKED // 5)
     asked = {str(number): encoder.embed_query(str(number)) for number in numbers}
     encoder.embed_query = asked.__getitem__  # type: ignore[method-assign] - a lookup, so that only searching is timed
-    engine, settings = index.dense._vectors, index.dense._parameters(1, K, index.dense._reach()[0])
+    engine, settings = index.dense._vectors, index.dense._parameters(K, index.dense._reach()[0])
 
     def raw(text: str) -> None:
         engine.search(asked[text][None], K, params=settings)

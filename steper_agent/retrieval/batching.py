@@ -1,6 +1,7 @@
 """Searches that come at the same time go together: one call of the encoder and one of the index for many askers.
 
-A search that comes alone goes at once. While batches run, what comes in is gathered and goes with the next.
+A search that comes alone goes at once. While batches run, what comes in is gathered and goes with the next; after a batch of many, the
+next waits for as many, because those who were answered together ask again together.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Hits = tuple[Hit, ...]
 _Found = dict[str, Hits]
 SearchMany = Callable[[Sequence[str], int], Sequence[Hits]]
 
-WAIT = 0.002
+WAIT = 0.005
 MOST = 64
 
 
@@ -49,7 +50,7 @@ class Batcher:
     """One for an opened index. Askers may be in any number of threads and event loops; the batcher keeps nothing of
     theirs but what they wait for.
 
-    `wait`: seconds that a search waits for company while others run. `most`: queries in a batch. `workers`: batches at
+    `wait`: seconds that a search waits for company at most. `most`: queries in a batch. `workers`: batches at
     once, by default one a core. `timeout`: seconds after which an asker is told to give up. `split`: a call costs next to
     nothing beside its queries, as where no encoder is asked, so many queries are shared out over the workers instead.
 
@@ -87,6 +88,8 @@ class Batcher:
         self._gathering: set[int] = set()
         """The k of batches that were begun and have not taken theirs yet."""
         self._busy = 0
+        self._company = 1
+        """Searches in the last batch: when it ends, as many may come again."""
         self._is_closed = False
 
     async def search(self, query: str, k: int) -> Hits:
@@ -164,14 +167,15 @@ class Batcher:
         return dict(zip(queries, self._search_many(queries, batch.k), strict=True)) if queries else {}
 
     def _gather_and_run(self, batch: _Batch) -> _Found:
-        """Wait for company while others are busy, then take what has come."""
+        """Wait for company, then take what has come."""
         with self._changed:
             asked = self._asked.get(batch.k, deque())
             if asked:
                 patience = asked[0].at + self._wait - time.monotonic()
-                self._changed.wait_for(lambda: len(asked) >= self._most or self._busy == 1, timeout=max(0.0, patience))
+                self._changed.wait_for(lambda: len(asked) >= (min(self._company, self._most) if self._busy == 1 else self._most), timeout=max(0.0, patience))
             batch.asked = [one for one in self._taken(batch.k) if one.hits.set_running_or_notify_cancel()]
             self._gathering.discard(batch.k)
+            self._company = len(batch.asked)
         self._begin(batch.k)
         return self._run(batch)
 

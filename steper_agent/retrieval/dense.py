@@ -15,7 +15,7 @@ from steper_agent.records import Passage
 from steper_agent.retrieval import flat
 from steper_agent.retrieval.choosing import PQ_CODES, Flat, Hnsw, Ivf, IvfPq, sampled
 from steper_agent.retrieval.encoders import Encoder, encoder_from, shown
-from steper_agent.retrieval.openmp import load_faiss
+from steper_agent.retrieval.openmp import load_faiss, team
 from steper_agent.retrieval.ranking import Scored
 from steper_agent.retrieval.shelf import REBUILD
 from steper_agent.retrieval.timings import stage
@@ -122,7 +122,8 @@ class DenseIndex:
         wanted, (probes, lists) = min(k + SPARE, self.rows), self._reach()
         while unsettled:
             asked = vectors if len(unsettled) == len(vectors) else vectors[unsettled]
-            scores, rows = self._vectors.search(asked, wanted, params=self._parameters(len(asked), wanted, probes))
+            with team(len(asked)):
+                scores, rows = self._vectors.search(asked, wanted, params=self._parameters(wanted, probes))
             is_short = rows[:, -1] < 0
             is_all = (probes >= lists) & (is_short | (wanted >= self.rows))
             left = []
@@ -163,8 +164,9 @@ class DenseIndex:
         import numpy as np
 
         wanted = min(TWINS, self.rows)
-        asked = self._parameters(len(fresh), wanted, self._reach()[0])
-        _, found, vectors = self._vectors.search_and_reconstruct(fresh, wanted, params=asked)
+        with team(len(fresh)):
+            asked = self._parameters(wanted, self._reach()[0])
+            _, found, vectors = self._vectors.search_and_reconstruct(fresh, wanted, params=asked)
         places = [[*its, row].index(row) for its, row in zip(found.tolist(), rows, strict=True)]
         return np.asarray(vectors[np.arange(len(rows)), np.minimum(places, wanted - 1)])
 
@@ -192,8 +194,8 @@ class DenseIndex:
         count = int((scores >= scores[min(k, len(rows)) - 1]).sum())
         return list(zip(rows[:count].tolist(), scores[:count].tolist(), strict=True))
 
-    def _parameters(self, queries: int, wanted: int, probes: int) -> Any:
-        faiss = load_faiss(queries)
+    def _parameters(self, wanted: int, probes: int) -> Any:
+        faiss = load_faiss()
         match self._settings:
             case Flat():
                 return None

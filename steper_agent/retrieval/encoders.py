@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 PREFIX = "sentence-transformers:"
 BATCH = 64
+"""Texts in one call of a provider, or of a GPU."""
+CPU_BATCH = 16
+"""Texts of like length that a CPU reads together: what they need still lies in its caches, and little is padding. Of 64 questions, MiniLM
+reads 303 a second so, and 203 as one batch; of passages 77 and 61."""
 
 
 class Prefixes(Record):
@@ -101,6 +105,7 @@ class SentenceEncoder(Encoder):
         super().__init__(PREFIX + name, prefixes or (own if own != Prefixes() else family(name)))
         # Its tokenizer changes its own settings in every call.
         self._lock = threading.Lock()
+        self._batch = CPU_BATCH if self._model.device.type == "cpu" else BATCH
 
     def _passages(self, texts: list[str]) -> Any:
         return self._encode(self._model.encode_document, texts, self.prefixes.passage)
@@ -110,7 +115,7 @@ class SentenceEncoder(Encoder):
 
     def _encode(self, encode: Any, texts: list[str], prefix: str) -> Any:
         with self._lock:
-            return encode(texts, prompt=prefix, batch_size=BATCH, show_progress_bar=False, convert_to_numpy=True)
+            return encode(texts, prompt=prefix, batch_size=self._batch, show_progress_bar=False, convert_to_numpy=True)
 
 
 def encoder_from(encoder: str | Embeddings | Encoder, prefixes: Prefixes | None = None) -> Encoder:

@@ -1,10 +1,11 @@
-"""The one door to FAISS: how many threads it may open, beside torch, which brings an OpenMP runtime of its own."""
+"""The one door to FAISS: how many threads it may open, beside torch, which brings an OpenMP runtime of its own or shares it."""
 
 from __future__ import annotations
 
 import os
 import sys
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 BLAS_FROM = 4096
@@ -14,12 +15,8 @@ CLASH = sys.platform in ("darwin", "win32")
 """Two OpenMP runtimes in one process end it or crash it."""
 
 
-def load_faiss(queries: int = sys.maxsize) -> Any:
-    """The module `faiss`, for so many queries at once or for a build; call it in the thread and just before FAISS works.
-
-    Linux: the wheels of FAISS and of torch carry two copies of libgomp that do not see each other; any order of imports
-    and any mix of threads is right. A team larger than the batch only spins, and starves the other threads: eight threads with a
-    query each took three times as long with teams of two on two cores. So a team is never larger than the batch.
+def load_faiss() -> Any:
+    """The module `faiss`.
 
     macOS, Windows: two copies of libomp, or two runtimes, abort a process that loads both ("OMP: Error #15") or crash it in a
     parallel loop (faiss-wheels#73, pytorch#149201, faiss#1977). There the second runtime is let in, and FAISS keeps to the calling
@@ -31,14 +28,23 @@ def load_faiss(queries: int = sys.maxsize) -> Any:
     import faiss
 
     faiss.cvar.distance_compute_blas_threshold = BLAS_FROM
-    # OpenMP keeps the size of a team for each thread that opens one.
-    faiss.omp_set_num_threads(1 if CLASH else min(queries, _most()))
+    if CLASH:
+        faiss.omp_set_num_threads(1)
     return faiss
 
 
-@cache
-def _most() -> int:
-    """OMP_NUM_THREADS, or the cores; asked before anything is set."""
-    import faiss
+@contextmanager
+def team(queries: int) -> Iterator[None]:
+    """FAISS searches for so many queries at once with no more threads than that, in this block and this thread.
 
-    return int(faiss.omp_get_max_threads())
+    A larger team only spins, and starves the other threads: eight threads with a query each took three times as long with teams of
+    two on two cores. Where torch was imported first, FAISS finds torch's runtime, so what it sets is torch's number of threads too, and
+    is given back: an encoder that went on with one thread took half as long again.
+    """
+    faiss = load_faiss()
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(min(queries, before))
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
