@@ -45,7 +45,7 @@ class Made(NamedTuple):
     student: Distilled | None
     """None, like the card, where nobody was taught."""
     judged: dict[str, Judged]
-    """By test set, in their order."""
+    """By test set that the row is judged on, in their order."""
 
 
 class Journalled(NamedTuple):
@@ -82,7 +82,7 @@ class Workshop:
         card = student = None
         if isinstance(cell.row, Taught):
             card, student = self._data(cell.row, cell.seed), self._student(cell.row, cell.seed)
-        found = {test: self._judged(self.evaluation(cell, test), student) for test in self.experiment.tests}
+        found = {test: self._judged(self.evaluation(cell, test), student) for test in self.experiment.tests_of(cell.row)}
         return Made(cell, card, student, found)
 
     def missing(self, cell: Cell) -> list[Path]:
@@ -92,7 +92,7 @@ class Workshop:
             data, taught = self.data(cell.row, cell.seed).out, self.student(cell.row, cell.seed).out
             left = [path for path, end in ((data, CARD), (taught, REPORT)) if not (path / end).is_file()]
             version = "none yet" if taught in left else Distilled.model_validate_json((taught / REPORT).read_bytes()).name
-        wanted = [self.evaluation(cell, test) for test in self.experiment.tests]
+        wanted = [self.evaluation(cell, test) for test in self.experiment.tests_of(cell.row)]
         return left + [config.out for config in wanted if not self._is_judged(config, version)]
 
     def _is_judged(self, config: EvaluateConfig, version: str) -> bool:

@@ -77,6 +77,7 @@ class Taught(Config):
     batch: int = Field(16, gt=0, description="trajectories in one update")
     bf16: bool = Field(False, description="compute in bfloat16, keep weights in float32")
     seeds: tuple[int, ...] = Field((), description="other seeds than the experiment's")
+    tests: tuple[str, ...] = Field((), description="names of the [tests] it is judged on; all where none is named")
 
     @field_validator("kinds", "filters", mode="before")
     @classmethod
@@ -99,6 +100,7 @@ class Served(Config):
     model: str = Field(description="model spec: symbolic, local:PATH, local:PATH+STUDENT, openai:NAME, …")
     strategy: str = Field("", description="how it reasons; as the first of the [journals] where none is named")
     parameters: int = Field(0, ge=0, description="how many it has, where its files cannot be counted")
+    tests: tuple[str, ...] = Field((), description="names of the [tests] it is judged on; all where none is named")
 
 
 class Claim(Config):
@@ -126,6 +128,10 @@ class Experiment(NamedTuple):
     def seeds(self, row: Row) -> tuple[int, ...]:
         """A row that teaches nobody is judged once: its answers are greedy."""
         return (row.seeds or self.settings.seeds) if isinstance(row, Taught) else (self.settings.seed,)
+
+    def tests_of(self, row: Row) -> list[str]:
+        """Those it is judged on, in their order."""
+        return [test for test in self.tests if not row.tests or test in row.tests]
 
     def main_test(self) -> str:
         return next(iter(self.tests))
@@ -169,7 +175,7 @@ def _row(given: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> R
 
 def _grid(given: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> Iterator[Row]:
     """A row for every combination of the values in lists; the row's name is the grid's with what the row has of each list."""
-    axes = {key: values for key, values in given.items() if isinstance(values, list) and key != "seeds"}
+    axes = {key: values for key, values in given.items() if isinstance(values, list) and key not in ("seeds", "tests")}
     fixed = {key: value for key, value in given.items() if key not in axes}
     if empty := next((key for key, values in axes.items() if not values), None):
         raise ConfigError(f"`{empty}` has no value, so the grid has no row", where=where, fix="give it at least one")
@@ -193,22 +199,34 @@ def _check_names(read: Experiment, file: Path) -> None:
         if twice := next((one for one in name if name.count(one) > 1), None):
             raise ConfigError(f"two are called `{twice}`", where=file, fix="give each a name of its own")
     for row in read.rows:
-        seeds = read.seeds(row)
-        if len(set(seeds)) < len(seeds):
-            raise ConfigError("a seed is given twice", where=f"{file}, row {row.name}", fix="give each once: the same student is no second sample")
-        if isinstance(row, Taught):
-            _known("journal", row.journal, read.journals, f"{file}, row {row.name}")
-            _known("base", row.base, read.bases, f"{file}, row {row.name}")
-            _check_teaching(row)
+        _check_row(read, row, f"{file}, row {row.name}")
     if read.settings.reference:
         check_row(read, read.settings.reference, f"{file} [experiment] reference")
     for claim in read.claims:
-        where = f"{file}, claim {claim.name}"
-        if claim.name in Report.model_fields:
-            raise ConfigError(f"report.json has a `{claim.name}` of its own", where=where, fix="give the claim another name")
-        check_row(read, claim.row, where)
-        check_row(read, claim.against, where)
-        _known("test", claim.test or read.main_test(), read.tests, where)
+        _check_claim(read, claim, f"{file}, claim {claim.name}")
+
+
+def _check_row(read: Experiment, row: Row, where: str) -> None:
+    seeds = read.seeds(row)
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError("a seed is given twice", where=where, fix="give each once: the same student is no second sample")
+    for test in row.tests:
+        _known("test", test, read.tests, where)
+    if isinstance(row, Taught):
+        _known("journal", row.journal, read.journals, where)
+        _known("base", row.base, read.bases, where)
+        _check_teaching(row)
+
+
+def _check_claim(read: Experiment, claim: Claim, where: str) -> None:
+    if claim.name in Report.model_fields:
+        raise ConfigError(f"report.json has a `{claim.name}` of its own", where=where, fix="give the claim another name")
+    test = claim.test or read.main_test()
+    _known("test", test, read.tests, where)
+    for name in (claim.row, claim.against):
+        check_row(read, name, where)
+        if test not in next(read.tests_of(row) for row in read.rows if row.name == name):
+            raise ConfigError(f"`{name}` is not judged on `{test}`", where=where, fix="name another test, or add it to the row's tests")
 
 
 def _check_teaching(row: Taught) -> None:

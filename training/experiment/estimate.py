@@ -63,7 +63,7 @@ class Estimator:
             trained = row.max_updates * row.batch if row.max_updates else taken * row.epochs
             found += [Part(self.shop.data(row, cell.seed).out, "data", taken),
                       Part(self.shop.student(row, cell.seed).out, f"students {who} {row.view} {row.method}", trained)]
-        return found + [Part(self.shop.evaluation(cell, test).out, f"judged {who}", self._questions(cell, test)) for test in self.shop.experiment.tests]
+        return found + [Part(self.shop.evaluation(cell, test).out, f"judged {who}", self._questions(cell, test)) for test in self.shop.experiment.tests_of(row)]
 
     def _questions(self, cell: Cell, test: str) -> int:
         if test not in self._asked:

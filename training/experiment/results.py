@@ -50,7 +50,8 @@ def report_of(shop: Workshop, made: Sequence[Made]) -> Report:
     whole = [(row, ones) for row in experiment.rows
              if len(ones := [one for one in made if one.cell.row.name == row.name]) == len(experiment.seeds(row))]
     made = [one for _, ones in whole for one in ones]
-    of_test = {test: {f"{one.cell.told()} on {test}": one.judged[test].report for one in made} for test in experiment.tests if made}
+    of_test = {test: {f"{one.cell.told()} on {test}": one.judged[test].report for one in made if test in one.judged} for test in experiment.tests}
+    of_test = {test: reports for test, reports in of_test.items() if reports}
     results = {test: _Results(shop, test, whole) for test in of_test}
     reference = shop.settings.reference or experiment.rows[0].name
     return Report(
@@ -82,10 +83,11 @@ def claims_of(shop: Workshop, made: Sequence[Made], report: Report) -> dict[str,
 
 
 class _Results:
-    """One test set."""
+    """One test set, and the rows that are judged on it."""
 
     def __init__(self, shop: Workshop, test: str, whole: Sequence[tuple[wanted.Row, Sequence[Made]]]) -> None:
         self.shop, self.test, self.seed = shop, test, shop.settings.seed
+        whole = [(row, ones) for row, ones in whole if test in shop.experiment.tests_of(row)]
         self.judged = {row.name: [one.judged[test] for one in ones] for row, ones in whole}
         self.metas = {one.id: one.meta for one in questions_of(shop.evaluation(whole[0][1][0].cell, test))}
         self._rows = {row.name: self._row(row, ones) for row, ones in whole}

@@ -139,7 +139,9 @@ def show_plan(shop: Workshop, only: tuple[str, ...], console: Console) -> None:
     for cell in cells:
         missing = shop.missing(cell)
         parts = [("missing " if part.folder in missing else "done ") + part.folder.name[:8] for part in estimator.parts(cell)]
-        table.add_row(cell.told(), *(["–", "–"] if isinstance(cell.row, Served) else []), *parts, estimator.left([cell]).told())
+        made, judged = ([], parts) if isinstance(cell.row, Served) else (parts[:2], parts[2:])
+        on = dict(zip(shop.experiment.tests_of(cell.row), judged, strict=True))
+        table.add_row(cell.told(), *(made or ["–", "–"]), *(on.get(test, "–") for test in shop.experiment.tests), estimator.left([cell]).told())
     console.print(table)
     console.print(f"all: {estimator.left(cells).told()}. What cells share is counted once. Time goes by what is finished.", highlight=False)
 

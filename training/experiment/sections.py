@@ -147,12 +147,11 @@ def _costs(rows: Sequence[Row]) -> Section:
 def _transfer(by_test: Mapping[str, Sequence[Row]]) -> Section | None:
     if len(by_test) < 2:
         return None
-    first = next(iter(by_test.values()))
     table = [["row, taught on", *(f"EM on {test}" for test in by_test)]]
-    for row in first:
+    for name, row in {row.name: row for rows in by_test.values() for row in rows}.items():
         taught_on = row.settings.get("journal") or "nothing here"
-        found = [next(one for one in rows if one.name == row.name) for rows in by_test.values()]
-        table.append([f"{row.name}, {taught_on}", *(_told(one.metrics["em"]) for one in found)])
+        found = [next((_told(one.metrics["em"]) for one in rows if one.name == name), "–") for rows in by_test.values()]
+        table.append([f"{name}, {taught_on}", *found])
     return Section("Transfer", "Taught on one journal, tested on every test set.", table)
 
 

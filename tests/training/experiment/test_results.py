@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from steper_agent.students.weights import count_parameters
 from tests.training.experiment.conftest import ASKED, HEAD, MORE_TESTS, TAUGHT, written
@@ -17,7 +19,7 @@ from training.experiment.cells import Workshop, cells_of
 from training.experiment.config import Experiment
 from training.experiment.records import Report
 from training.experiment.results import claims_of, extras, report_of
-from training.experiment.run import conduct
+from training.experiment.run import conduct, show_plan
 from training.significance import sign_flip
 
 
@@ -138,14 +140,19 @@ def test_a_strategy_answers_in_its_own_way_and_every_test_set_has_its_rows(folde
     text = (HEAD + MORE_TESTS).replace("[bases]", 'self_ask = "{folder}/self_ask.jsonl"\n[bases]').replace("seeds = [0, 1]", "seeds = [0]")
     rows = '\n[[rows]]\nname = "asked"\njournal = "self_ask"\n'
     grid = '\n[[grid]]\nname = "of"\ntrajectories = ["1/2", "all"]\n'
-    found = conduct(written(folder, text.replace("max_updates = 2", "max_updates = 1") + rows + grid, out=tmp_path / "run"), tell=lambda _: None)
-    assert [(row.name, row.test, row.strategy) for row in found.rows] == [
-        (name, test, strategy) for test in ("near", "far") for name, strategy in (("asked", "self_ask"), ("of 1/2", "ircot"), ("of all", "ircot"))
-    ]
+    far = '\n[[rows]]\nname = "teacher"\nmodel = "symbolic"\ntests = ["far"]\n'
+    experiment = written(folder, text.replace("max_updates = 2", "max_updates = 1") + rows + grid + far, out=tmp_path / "run")
+    found = conduct(experiment, tell=lambda _: None)
+    asked, *of = ("asked", "self_ask"), ("of 1/2", "ircot"), ("of all", "ircot")
+    assert [(row.name, row.strategy) for row in found.rows if row.test == "near"] == [asked, *of]
+    assert [(row.name, row.strategy) for row in found.rows if row.test == "far"] == [asked, ("teacher", "ircot"), *of]
+    show_plan(Workshop(experiment), (), Console(file=(plan := StringIO()), width=190))
+    assert "missing" not in plan.getvalue()
     assert [row.trained.trajectories for row in found.rows[:3] if row.trained] == [TAUGHT, TAUGHT / 2, TAUGHT]
     assert {one.test for one in found.comparisons} == {"near", "far"}
     page = (tmp_path / "run" / "report.md").read_text()
     assert "## Transfer" in page
+    assert "| teacher, nothing here | – |" in page
     assert "## Learning curves" in page
     assert (tmp_path / "run" / "plots" / "learning.svg").is_file()
 
