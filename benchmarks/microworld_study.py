@@ -1,7 +1,7 @@
 """The whole study of the micro-world from nothing: python benchmarks/microworld_study.py --json benchmarks/results/microworld_study.json
 
 Makes the worlds, lets the symbolic teacher answer in three ways, grows and teaches a larger model that becomes a teacher itself, and
-runs the experiment of recipes/microworld-study.toml over their journals: what its report holds goes to FILE, and its page beside it.
+runs the experiment of benchmarks/microworld_study.toml over their journals: what its report holds goes to FILE, and its page beside it.
 Everything lies in runs/study; stopped or killed, the same command goes on. Two cores take it in less than three hours.
 """
 
@@ -19,10 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from steper_agent.durable import write_atomic
 from training.verb import versions
 
 STUDY = Path("runs/study")
-RECIPE = "recipes/microworld-study.toml"
+RECIPE = "benchmarks/microworld_study.toml"
 REPORT = STUDY / "experiment" / "report.json"
 EASY = STUDY / "easy"
 LARGE, TEACHER = EASY / "large", EASY / "teacher"
@@ -32,26 +33,23 @@ class Stage(NamedTuple):
     name: str
     command: str
     """What follows `python -m`. Each goes on by itself where it was stopped."""
-    made: Path
-    """Is there when the stage is done."""
 
 
 def stages(workers: int) -> Iterator[Stage]:
     """The world where vanilla distillation is right about half of the time, and three journals over it; then the easier world of the
-    learned teacher, which is taught one half of its questions and answers the other."""
+    learned teacher, which is taught in one world and answers about another."""
     yield from worlds(STUDY, "--preset medium --hops 0", questions=2000)
     for strategy in ("ircot", "self_ask", "tool_calling"):
         yield journal(STUDY / "train", STUDY / strategy, f"--teacher symbolic:2 --strategy {strategy}")
     yield from worlds(EASY, "--preset easy", questions=1800)
     yield world(EASY / "unseen", "--preset easy --split train --seed 1 --passages 6000 --questions 1800")
     yield journal(EASY / "train", EASY / "ircot", "--teacher symbolic --strategy ircot")
-    yield Stage("larger base", f"training.microworld.pretrain --start training/microworld/base --width 384 --layers 6 --minutes 3 --out {LARGE}", LARGE / "card.json")
+    yield Stage("larger base", f"training.microworld.pretrain --start training/microworld/base --width 384 --layers 6 --minutes 3 --out {LARGE}")
     yield Stage("teacher's data set", f"training.dataset --journal {EASY}/ircot/journal.jsonl --base {LARGE} --held-out {EASY}/test/questions.jsonl "
-                f"--out {TEACHER}/dataset", TEACHER / "dataset" / "card.json")
-    yield Stage("learned teacher", f"training.distill --dataset {TEACHER}/dataset --base {LARGE} --method full --learning-rate 5e-4 --batch 8 --out {TEACHER}/distill",
-                TEACHER / "distill" / "report.json")
+                f"--out {TEACHER}/dataset")
+    yield Stage("learned teacher", f"training.distill --dataset {TEACHER}/dataset --base {LARGE} --method full --learning-rate 5e-4 --batch 8 --out {TEACHER}/distill")
     yield journal(EASY / "unseen", EASY / "learned", f"--teacher local:{TEACHER}/distill/student --strategy ircot")
-    yield Stage("experiment", f"training.experiment {RECIPE} --workers {workers}", REPORT)
+    yield Stage("experiment", f"training.experiment {RECIPE} --workers {workers}")
 
 
 def worlds(folder: Path, dials: str, *, questions: int) -> Iterator[Stage]:
@@ -60,12 +58,12 @@ def worlds(folder: Path, dials: str, *, questions: int) -> Iterator[Stage]:
 
 
 def world(folder: Path, words: str) -> Stage:
-    return Stage(f"world {folder}", f"training.microworld.make {words} --out {folder}", folder / "card.json")
+    return Stage(f"world {folder}", f"training.microworld.make {words} --out {folder}")
 
 
 def journal(world: Path, out: Path, words: str) -> Stage:
     return Stage(f"journal {out}", f"training.collect --index {world}/index --questions {world}/questions.jsonl {words} --k 3 --steps 6 --max-tokens 96 "
-                 f"--concurrency 48 --out {out}", out / "report.json")
+                 f"--concurrency 48 --out {out}")
 
 
 def main() -> None:
@@ -73,19 +71,20 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="the report; its page has the same name and ends in .html")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="students made at once (default: as many as cores)")
     args = parser.parse_args()
-    clock = STUDY / "seconds.json"
-    seconds: dict[str, float] = json.loads(clock.read_text()) if clock.is_file() else {}
+    clock = STUDY / "stages.json"
+    state = json.loads(clock.read_text()) if clock.is_file() else {"done": [], "seconds": {}}
     for stage in stages(args.workers):
-        if stage.made.is_file():
+        if stage.name in state["done"]:
             continue
         print(f"\n{stage.name}: python -m {stage.command}", flush=True)
         start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-m", *shlex.split(stage.command)], check=False)
-        seconds[stage.name] = round(seconds.get(stage.name, 0.0) + time.perf_counter() - start, 1)
-        STUDY.mkdir(parents=True, exist_ok=True)
-        clock.write_text(json.dumps(seconds, indent=1) + "\n")
-        if done.returncode:
-            raise SystemExit(done.returncode)
+        code = subprocess.run([sys.executable, "-m", *shlex.split(stage.command)], check=False).returncode
+        state["seconds"][stage.name] = round(state["seconds"].get(stage.name, 0.0) + time.perf_counter() - start, 1)
+        state["done"] += [stage.name] if code == 0 else []
+        write_atomic(clock, json.dumps(state, indent=1) + "\n")
+        if code:
+            raise SystemExit(code)
+    seconds = state["seconds"]
     told = {"command": " ".join(["python benchmarks/microworld_study.py", *sys.argv[1:]]), "versions": versions(), "cores": os.cpu_count(),
             "seconds": seconds, "minutes": round(sum(seconds.values()) / 60, 1)}  # fmt: skip
     args.json.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.served import needs_vllm
+from training.experiment.config import Served, read_experiment
 
 ROOT = Path(__file__).parent.parent
 
@@ -76,3 +78,18 @@ def test_serving_throughput_writes_what_every_side_did(tmp_path: Path) -> None:
     for side in found["sides"].values():
         assert side["calls_per_question"] >= 1
         assert side["output_tokens_per_question"] > 0
+
+
+def test_the_micro_world_study_makes_what_its_experiment_reads() -> None:
+    spec = importlib.util.spec_from_file_location("microworld_study", ROOT / "benchmarks" / "microworld_study.py")
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(study := importlib.util.module_from_spec(spec))
+    made = {Path(stage.command.split("--out ")[1]) for stage in study.stages(2) if "--out" in stage.command}
+    experiment = read_experiment(ROOT / study.RECIPE)
+    read = {path.parent for paths in experiment.journals.values() for path in paths} | {one.index.parent for one in experiment.tests.values()}
+    taught = {Path(row.model.removeprefix("local:")).parent for row in experiment.rows if isinstance(row, Served) and "study" in row.model}
+    assert read | taught <= made
+    assert experiment.settings.out / "report.json" == study.REPORT
+    assert {claim.name for claim in experiment.claims} >= {"stepwise_minus_vanilla", "sigma_minus_uniform", "student_over_teacher"}
+    assert all(len(experiment.seeds(row)) >= 3 for row in experiment.rows if not isinstance(row, Served))
