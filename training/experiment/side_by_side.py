@@ -1,5 +1,5 @@
-"""Cells made by several processes at once. Small students leave most of a machine idle: two processes of one thread teach two of
-them in little more time than one of two threads teaches one."""
+"""Cells made by several processes at once, each on its part of the cores. A small student cannot keep many busy: two processes of one
+thread read 33,900 tokens a second where one of two threads reads 28,700 (the micro-world's base)."""
 
 from __future__ import annotations
 
