@@ -1,5 +1,5 @@
 """Cells made by several processes at once, each on its part of the cores. A small student cannot keep many busy: two processes of one
-thread read 33,900 tokens a second where one of two threads reads 28,700 (the micro-world's base)."""
+thread read 33,000 tokens a second where one of two threads reads 28,700 (the micro-world's base)."""
 
 from __future__ import annotations
 
