@@ -2,7 +2,7 @@
 
 Makes the worlds, lets the symbolic teacher answer in three ways, grows and teaches a larger model that becomes a teacher itself, and
 runs the experiment of benchmarks/microworld_study.toml over their journals: what its report holds goes to FILE, and its page beside it.
-Everything lies in runs/study; stopped or killed, the same command goes on. Two cores take it in less than three hours.
+Everything lies in runs/study; stopped or killed, the same command goes on.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
+from steper_agent.errors import ConfigError
+
 UNEVEN = 0.5
 """Standard deviation of a copy's part of a weight, relative to an even part."""
 
@@ -22,13 +24,15 @@ def grow(model: LlamaForCausalLM, *, width: int, layers: int, seed: int = 0) -> 
     """`model` as wide and deep as wanted; its logits are the same but for rounding.
 
     Raises:
-        ValueError: `width` is no multiple of the model's, or `layers` are fewer than its own.
+        ConfigError: `width` is no multiple of the model's, `layers` are fewer than its own, or its input and output embeddings are two.
     """
     small = model.config
     copies, rest = divmod(width, small.hidden_size)
     if rest or not copies or layers < small.num_hidden_layers:
-        raise ValueError(f"a model of width {small.hidden_size} and {small.num_hidden_layers} layers grows to a multiple of its width "
-                         f"and to no fewer layers, not to {width} and {layers}")
+        raise ConfigError(f"a model of width {small.hidden_size} and {small.num_hidden_layers} layers grows to a multiple of its width "
+                          f"and to no fewer layers, not to {width} and {layers}", where="--width, --layers", fix="give such numbers, or leave them out")
+    if not small.tie_word_embeddings:
+        raise ConfigError("only a model whose input and output embeddings are one can grow", where="--start", fix="start from such a model")
     config = copy.deepcopy(small)
     config.update({"hidden_size": width, "num_hidden_layers": layers} | {
         name: getattr(small, name) * copies for name in ("intermediate_size", "num_attention_heads", "num_key_value_heads")})  # fmt: skip

@@ -14,7 +14,7 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ from training.microworld.questions import make_questions
 from training.microworld.reading import MOST_PASSAGES, Sheet, Shelf, make_sheet, sheets
 from training.microworld.tokenizer import ASSISTANT, END, SYSTEM, USER, make_tokenizer
 from training.microworld.world import make_world
+from training.verb import run
 
 CARD = "card.json"
 WHAT = ("The micro-world's base model: it looks single facts up and copies, and has never seen a chain of steps. exact_match: share "
@@ -61,7 +62,7 @@ class Rows(NamedTuple):
     """(B, T) loss weight of each token as a target; 0 on padding."""
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.microworld.pretrain", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the model, its tokenizer and its card")
@@ -298,4 +299,4 @@ def accuracy_by_task(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -65,6 +65,28 @@ async def test_what_comes_while_a_batch_runs_is_gathered_for_the_next() -> None:
     assert stack.calls == [(("first",), 1), (("a", "b", "c"), 1)]
 
 
+async def test_who_was_answered_together_is_waited_for_together() -> None:
+    stack = Stack()
+    batcher = Batcher(stack.search_many, wait=30.0)
+    await asyncio.gather(*(batcher.search(query, 1) for query in "abc"))
+    again = []
+    for query in "def":
+        assert len(stack.calls) == 1
+        again.append(asyncio.create_task(batcher.search(query, 1)))
+        await asyncio.sleep(0.01)
+    await asyncio.gather(*again)
+    assert stack.calls[1:] == [(("d", "e", "f"), 1)]
+
+
+async def test_who_comes_alone_after_many_waits_once() -> None:
+    stack = Stack()
+    batcher = Batcher(stack.search_many, wait=0.02)
+    await asyncio.gather(*(batcher.search(query, 1) for query in "abc"))
+    async with asyncio.timeout(5):
+        assert await batcher.search("d", 1) == hits_of("one", "d", 1)
+    assert stack.calls[1:] == [(("d",), 1)]
+
+
 @pytest.mark.parametrize(("wait", "most"), [(0.02, 64), (30.0, 3)])
 async def test_a_second_batch_goes_once_it_has_waited_or_is_full(wait: float, most: int) -> None:
     stack = Stack()

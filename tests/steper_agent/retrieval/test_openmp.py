@@ -106,13 +106,10 @@ def test_a_search_leaves_torch_its_threads(tmp_path: Path) -> None:
     assert run.stdout.split() == ["2", "2"], run.stderr
 
 
+@pytest.mark.usefixtures("_cores")
 def test_where_runtimes_clash_faiss_keeps_to_the_calling_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    import faiss
-
-    before = faiss.omp_get_max_threads()
     monkeypatch.setattr(openmp, "CLASH", True)
     monkeypatch.setenv("KMP_DUPLICATE_LIB_OK", "TRUE")
     assert openmp.load_faiss().omp_get_max_threads() == 1
     with openmp.team(64):
-        assert faiss.omp_get_max_threads() == 1
-    faiss.omp_set_num_threads(before)
+        assert openmp.load_faiss().omp_get_max_threads() == 1

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from steper_agent.errors import ConfigError
 from training.microworld.growth import grow
 
 WIDTH, VOCABULARY = 16, 40
@@ -51,5 +52,11 @@ def test_every_weight_learns_and_copies_part(small: LlamaForCausalLM, ids: torch
 
 @pytest.mark.parametrize(("width", "layers"), [(WIDTH + 4, 2), (WIDTH // 2, 2), (2 * WIDTH, 1)])
 def test_a_model_does_not_shrink_nor_grow_by_a_part(small: LlamaForCausalLM, width: int, layers: int) -> None:
-    with pytest.raises(ValueError, match="grows to a multiple of its width"):
+    with pytest.raises(ConfigError, match="grows to a multiple of its width"):
         grow(small, width=width, layers=layers)
+
+
+def test_two_matrices_of_embeddings_are_refused(small: LlamaForCausalLM) -> None:
+    small.config.tie_word_embeddings = False
+    with pytest.raises(ConfigError, match="input and output embeddings are one"):
+        grow(small, width=2 * WIDTH, layers=2)
