@@ -12,6 +12,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from steper_agent.durable import write_atomic
 from training.verb import versions
 
 STUDY = Path("runs/study")
+EXPERIMENT = "experiment"
 RECIPE = "benchmarks/microworld_study.toml"
 REPORT = STUDY / "experiment" / "report.json"
 EASY = STUDY / "easy"
@@ -49,7 +51,7 @@ def stages(workers: int) -> Iterator[Stage]:
                 f"--out {TEACHER}/dataset")
     yield Stage("learned teacher", f"training.distill --dataset {TEACHER}/dataset --base {LARGE} --method full --learning-rate 5e-4 --batch 8 --out {TEACHER}/distill")
     yield journal(EASY / "unseen", EASY / "learned", f"--teacher local:{TEACHER}/distill/student --strategy ircot")
-    yield Stage("experiment", f"training.experiment {RECIPE} --workers {workers}")
+    yield Stage(EXPERIMENT, f"training.experiment {RECIPE} --workers {workers}")
 
 
 def worlds(folder: Path, dials: str, *, questions: int) -> Iterator[Stage]:
@@ -71,19 +73,24 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="the report; its page has the same name and ends in .html")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="students made at once (default: as many as cores)")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     clock = STUDY / "stages.json"
     state = json.loads(clock.read_text()) if clock.is_file() else {"done": [], "seconds": {}}
     for stage in stages(args.workers):
-        if stage.name in state["done"]:
+        # An experiment itself makes what is missing of it, also of rows that came later.
+        if stage.name in state["done"] and stage.name != EXPERIMENT:
             continue
         print(f"\n{stage.name}: python -m {stage.command}", flush=True)
         start = time.perf_counter()
-        code = subprocess.run([sys.executable, "-m", *shlex.split(stage.command)], check=False).returncode
-        state["seconds"][stage.name] = round(state["seconds"].get(stage.name, 0.0) + time.perf_counter() - start, 1)
-        state["done"] += [stage.name] if code == 0 else []
-        write_atomic(clock, json.dumps(state, indent=1) + "\n")
-        if code:
-            raise SystemExit(code)
+        try:
+            subprocess.run([sys.executable, "-m", *shlex.split(stage.command)], check=True)
+            state["done"] = [*dict.fromkeys([*state["done"], stage.name])]
+        except subprocess.CalledProcessError as failed:
+            raise SystemExit(failed.returncode) from failed
+        finally:
+            # Also of a start that was stopped: what it took is part of what the study takes.
+            state["seconds"][stage.name] = round(state["seconds"].get(stage.name, 0.0) + time.perf_counter() - start, 1)
+            write_atomic(clock, json.dumps(state, indent=1) + "\n")
     seconds = state["seconds"]
     told = {"command": " ".join(["python benchmarks/microworld_study.py", *sys.argv[1:]]), "versions": versions(), "cores": os.cpu_count(),
             "seconds": seconds, "minutes": round(sum(seconds.values()) / 60, 1)}  # fmt: skip
