@@ -37,7 +37,7 @@ from steper_agent.records import NodeRecord, Question
 from steper_agent.retrieval import IndexRetriever, build_index, open_index
 from steper_agent.vllm.model import VllmChatModel
 from steper_agent.vllm.served_base import start_base
-from training.demo import BASE
+from training.microworld import BASE
 from training.microworld.questions import CHAINS, make_questions
 from training.microworld.world import World, make_world
 from training.verb import versions

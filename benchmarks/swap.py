@@ -46,7 +46,7 @@ from steper_agent.students.swap import swap_student
 from steper_agent.vllm.model import VllmChatModel
 from steper_agent.vllm.served_base import ServedBase, start_base
 from steper_agent.vllm.source import Served
-from training.demo import BASE
+from training.microworld import BASE
 from training.microworld.questions import CHAINS, make_questions
 from training.microworld.world import make_world
 from training.verb import versions

@@ -84,10 +84,10 @@ def ours(args: argparse.Namespace, made: list[list[Example]], place: str) -> tup
     """Loss (mean over examples) and seconds of every update."""
     from transformers import TrainingArguments
 
-    from training.curve import Curve
-    from training.dataset_folder import Dataset
-    from training.student_model import packing_for
-    from training.trainer import Objective, StepERTrainer
+    from training.examples.dataset_folder import Dataset
+    from training.loop.curve import Curve
+    from training.loop.student_model import packing_for
+    from training.loop.trainer import Objective, StepERTrainer
 
     model = model_of(args)
     packing, reason = packing_for(model, "trees", made)
@@ -139,7 +139,7 @@ def child(args: argparse.Namespace) -> None:
     """One side, in a process of its own: its peak memory is no other's."""
     import torch
 
-    from training.allocator import keep_memory
+    from training.loop.allocator import keep_memory
 
     quiet_libraries()
     keep_memory()

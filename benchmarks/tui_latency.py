@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from steper_agent.records import Finished, Question
-from training.demo import BASE
+from training.microworld import BASE
 from training.verb import versions
 from tui.app.conversations import Conversations
 

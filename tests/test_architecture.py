@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ LIGHT = {
     "graphs": HEAVY,
     "graphs.serving.app": HEAVY | {"fastapi"},
     "training.evaluate": HEAVY,
-    "training.metrics": HEAVY,
+    "training.scores.metrics": HEAVY,
 }
 
 
@@ -58,6 +59,38 @@ def test_imports_go_down(path):
     room = path.relative_to(ROOT).parts[0]
     up = (imported(path) & {*MAY_IMPORT, "tests", "benchmarks"}) - MAY_IMPORT[room]
     assert not up, f"{name_of(path)} imports {sorted(up)}; `{room}` may import only {sorted(MAY_IMPORT[room])}"
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+class Needs(ast.NodeVisitor):
+    """The modules of ours that a file imports when it runs, at its top or inside a function; what only types need is left out."""
+
+    def __init__(self, modules: set[str]) -> None:
+        self.modules, self.found = modules, set[str]()
+
+    def visit_If(self, node: ast.If) -> None:
+        if ast.unparse(node.test) != "TYPE_CHECKING":
+            self.generic_visit(node)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        names = {f"{node.module}.{alias.name}" for alias in node.names}
+        self.found |= (names & self.modules) or ({str(node.module)} & self.modules)
+
+
+def test_no_two_modules_need_each_other():
+    modules = {module_of(path): path for path in FILES}
+    graph = {}
+    for module, path in modules.items():
+        needs = Needs(set(modules))
+        needs.visit(ast.parse(path.read_text(encoding="utf-8")))
+        graph[module] = needs.found - {module}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as circle:
+        pytest.fail(f"{' needs '.join(reversed(circle.args[1]))}: move what both need to a third")
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

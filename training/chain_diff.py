@@ -24,7 +24,7 @@ from steper_agent.durable import write_atomic
 from steper_agent.errors import DataError
 from steper_agent.plain import plain
 from steper_agent.records import Record, Step, Trajectory
-from training.metrics import best, em
+from training.scores.metrics import best, em
 from training.verb import run, wide_console
 
 Part = Literal["query", "hits", "line", "answer"]

@@ -26,15 +26,15 @@ from steper_agent.journal import read
 from steper_agent.records import NodeRecord, Record, Score, View
 from training.dataset import DatasetConfig
 from training.dataset import build as build_dataset
-from training.dataset_folder import DatasetCard, read_card
 from training.distill import DistillConfig, Distilled
 from training.distill import run as distill
 from training.evaluate import EvaluateConfig, Report
+from training.examples.dataset_folder import DatasetCard, read_card
+from training.examples.rivals import RIVALS
 from training.judged import DIFFER, judged, same_recipe
-from training.live import Live
-from training.metrics import Interval, paired_difference
-from training.rivals import RIVALS
+from training.loop.live import Live
 from training.run_folder import claim
+from training.scores.metrics import Interval, paired_difference
 from training.verb import wide_console
 
 REPORT, PLOT = "comparison.json", "comparison.png"

@@ -23,14 +23,14 @@ from steper_agent.errors import ConfigError, DataError, JournalError
 from steper_agent.journal import trajectories
 from steper_agent.records import KINDS, Example, Kind, Trajectory, View
 from steper_agent.retrieval import read_questions
-from training.dataset_folder import CARD, EXAMPLES, DatasetCard, JournalPart, read_card
-from training.filters import HeldOut, filters_for, first_reason, near_told, recipes_of
-from training.labels import with_likely
-from training.lengths import Tally, window_for
-from training.rivals import ONE_EXAMPLE, RIVALS, filters_of, fits_for
+from training.examples.dataset_folder import CARD, EXAMPLES, DatasetCard, JournalPart, read_card
+from training.examples.filters import HeldOut, filters_for, first_reason, near_told, recipes_of
+from training.examples.labels import with_likely
+from training.examples.lengths import Tally, window_for
+from training.examples.rivals import ONE_EXAMPLE, RIVALS, filters_of, fits_for
+from training.examples.share import ALL, share_of
+from training.examples.views import Target, Teaching, check_template
 from training.run_folder import SETTINGS, claim
-from training.share import ALL, share_of
-from training.views import Target, Teaching, check_template
 
 TOO_LONG, OTHER_KINDS = "too long", "no step of these kinds"
 

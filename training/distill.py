@@ -23,19 +23,19 @@ from steper_agent.config import Config, command_line
 from steper_agent.durable import write_atomic
 from steper_agent.errors import ConfigError, DataError
 from steper_agent.records import Kind, Record, StudentCard
-from training.allocator import keep_memory
-from training.curve import Curve, CurvePoint
-from training.dataset_folder import Dataset, DatasetCard, load_dataset, read_card
 from training.disk import needed, refuse_too_little, room_for
+from training.examples.dataset_folder import Dataset, DatasetCard, load_dataset, read_card
+from training.loop.allocator import keep_memory
+from training.loop.curve import Curve, CurvePoint
+from training.loop.ranks import first_goes_ahead, is_first, meet, world
+from training.loop.reporters import reporters
+from training.loop.watch import Watch, Watched
 from training.objective import parse_weighting
-from training.ranks import first_goes_ahead, is_first, meet, world
-from training.reporters import reporters
 from training.run_folder import claim
 from training.verb import quiet_libraries, versions
-from training.watch import Watch, Watched
 
 if TYPE_CHECKING:
-    from training.pieces import Packing
+    from training.trees.pieces import Packing
 
 CURVE, REPORT, STUDENT = "curve.jsonl", "report.json", "student"
 
@@ -100,19 +100,19 @@ class Distilled(Record):
     versions: dict[str, str]
     curve: list[CurvePoint]
     warnings: list[str] = Field(default_factory=list)
-    """What the run tells against itself (training.watch)."""
+    """What the run tells against itself (training.loop.watch)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    from training.live import Live
+    from training.loop.live import Live
 
     words = sys.argv[1:] if argv is None else list(argv)
     if words[:1] == ["inspect"]:
-        from training.inspect_example import main as inspect
+        from training.examples.inspect_example import main as inspect
 
         return inspect(words[1:])
     if words[:1] == ["merge"]:
-        from training.merge_student import main as merge
+        from training.student.merge import main as merge
 
         return merge(words[1:])
     config = command_line(DistillConfig, "distill", __doc__ or "", words)
@@ -154,16 +154,16 @@ def run(config: DistillConfig, *, on_update: OnUpdate | None = None, on_note: Ca
 
 
 def dry_run(config: DistillConfig) -> Any:
-    """What `run` would take (training.plan.Plan); nothing is written.
+    """What `run` would take (training.loop.plan.Plan); nothing is written.
 
     Raises:
         ConfigError, DataError: as `run` does, but for what the run folder holds.
     """
     import torch
 
-    from training.pieces import TOKENS
-    from training.plan import Planned, plan
-    from training.trainer import budget_of
+    from training.loop.plan import Planned, plan
+    from training.loop.trainer import budget_of
+    from training.trees.pieces import TOKENS
 
     _checked(config)
     model, data, packing, reason, pad = _prepare(config)
@@ -219,7 +219,7 @@ def _prepare(config: DistillConfig) -> Prepared:
     from transformers import set_seed
 
     from steper_agent.models.loading import open_tokenizer
-    from training.student_model import open_for_training, packing_for, with_adapter
+    from training.loop.student_model import open_for_training, packing_for, with_adapter
 
     quiet_libraries()
     keep_memory()
@@ -235,9 +235,9 @@ def _prepare(config: DistillConfig) -> Prepared:
 
 
 def _train(config: DistillConfig, watch: Watch, on_update: OnUpdate | None, on_note: Callable[[str], None]) -> Any:
-    from training.pieces import TOKENS
-    from training.resume import newest_checkpoint
-    from training.trainer import Objective, StepERTrainer
+    from training.loop.resume import newest_checkpoint
+    from training.loop.trainer import Objective, StepERTrainer
+    from training.trees.pieces import TOKENS
 
     arguments = _arguments(config)
     model, data, packing, reason, pad = _prepare(config)
@@ -283,9 +283,9 @@ def _finish(config: DistillConfig, card: DatasetCard, trainer: Any, weights: Any
     from steper_agent.models.loading import open_tokenizer
     from steper_agent.students.golden import write_golden
     from steper_agent.students.student import save_student
-    from training.goldens import goldens_of
-    from training.model_card import Taught, write_model_card
-    from training.plots import draw_curves
+    from training.loop.plots import draw_curves
+    from training.student.card import Taught, write_model_card
+    from training.student.goldens import goldens_of
 
     folder = config.out / STUDENT
     # A crash while it was being written may have left half a student.

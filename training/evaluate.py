@@ -16,11 +16,11 @@ from steper_agent.config import Config, command_line
 from steper_agent.durable import digest, write_atomic
 from steper_agent.errors import ConfigError, DataError, IndexFault
 from steper_agent.records import Kind, Question, Record, Trajectory
-from training import recall
+from training.attribution.records import Mean
 from training.evaluation import Evaluation, efforts_of, evaluate_trajectories, judge
-from training.faults import Mean
-from training.official import RULES, DataSet, with_aliases
 from training.run_folder import claim
+from training.scores import recall
+from training.scores.official import RULES, DataSet, with_aliases
 from training.verb import progress, run, versions, wide_console
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def evaluate(config: EvaluateConfig) -> Report:
     from graphs.strategies.exemplars import read_exemplars
     from steper_agent.journal import Journal, read
     from steper_agent.retrieval import open_retriever
-    from training.gold import golds_of
+    from training.attribution.gold import golds_of
     from training.models import open_model
 
     questions = questions_of(config)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from steper_agent.errors import DataError
 from steper_agent.records import Kind, NodeRecord, Record, Score, Trajectory
-from training.faults import FAULTS, Fault, FaultLabel, Mean
-from training.metrics import DEFINITION, HOTPOTQA, Interval, Rules, best, interval, recall_at, score
+from training.attribution.records import FAULTS, Fault, FaultLabel, Mean
+from training.scores.metrics import DEFINITION, HOTPOTQA, Interval, Rules, best, interval, recall_at, score
 
 if TYPE_CHECKING:
-    from training.gold import Gold
+    from training.attribution.records import Gold
 
 Failure = Literal["error", "parse_error", "gold_never_retrieved", "budget", "retrieved_but_wrong", "support_unknown"]
 """Why a question was not answered exactly, the earliest cause first: a node failed; no answer could be read; a
@@ -55,9 +55,9 @@ class Evaluation(Record):
     failures: dict[Failure, int]
     """Every question whose EM is 0, once."""
     faults: dict[FaultLabel, int] = {}
-    """The same questions by the first thing that went wrong (training.attribution)."""
+    """The same questions by the first thing that went wrong (training.attribution.first_fault)."""
     abilities: dict[Kind, Mean] = {}
-    """By comparison with the right chains (training.abilities); a kind of which nothing is known is left out."""
+    """By comparison with the right chains (training.attribution.abilities); a kind of which nothing is known is left out."""
     steps: float
     """Mean a question."""
     cost: Cost | None = None
@@ -96,7 +96,7 @@ def evaluate_trajectories(
     Raises:
         DataError: there is no trajectory, or a question has no answer.
     """
-    from training.abilities import mean_abilities
+    from training.attribution.abilities import mean_abilities
 
     verdicts = [judge(one, rules, golds.get(one.question.id) if golds else None) for one in trajectories]
     scored = score([(one.answer, one.question.answers) for one in trajectories], rules=rules, seed=seed)
@@ -124,8 +124,8 @@ def evaluate_trajectories(
 
 def judge(trajectory: Trajectory, rules: Rules = HOTPOTQA, gold: Gold | None = None) -> Verdict:
     """One trajectory against its gold answers and supports, and the right chain where one is given or its question's record has one."""
-    from training.abilities import score_abilities
-    from training.attribution import first_fault
+    from training.attribution.abilities import score_abilities
+    from training.attribution.first_fault import first_fault
 
     question, said = trajectory.question, trajectory.answer
     if not question.answers:

@@ -12,7 +12,7 @@ from graphs.run import Context, answer_all
 from steper_agent.errors import AdapterError
 from steper_agent.records import Question, Record
 from training.evaluation import judge
-from training.metrics import Interval, paired_difference
+from training.scores.metrics import Interval, paired_difference
 
 
 class GateReport(Record):

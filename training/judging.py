@@ -3,7 +3,7 @@
 Every trajectory gets a mark from 1 to 5 for how its first step (initialization), the steps between (expansion) and the last one
 (aggregation) were done. The prompt is fixed, the temperature 0, the reply is read strictly; what was asked is kept in --out and never
 asked twice, so the same command goes on where it was stopped. Marks of two judges do not compare, nor do a judge's with those of
-`training.abilities`.
+`training.attribution.abilities`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from steper_agent.errors import DataError
 from steper_agent.plain import plain
 from steper_agent.prompts import show_passage
 from steper_agent.records import KINDS, Kind, Record, Trajectory
-from training.faults import Mean
-from training.metrics import interval
+from training.attribution.records import Mean
+from training.examples.views import kind_of
+from training.scores.metrics import interval
 from training.verb import progress, run, wide_console
-from training.views import kind_of
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

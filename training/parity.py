@@ -39,9 +39,9 @@ from steper_agent.students.student import read_card, verify_student
 from steper_agent.vllm.answer import Answer
 from steper_agent.vllm.model import VllmChatModel
 from steper_agent.vllm.served_base import start_base
-from training.dictation import Lesson, Turn, lesson_in, small_world
-from training.goldens import OF_EACH_KIND
-from training.views import Target, Teaching, examples_of, kind_of
+from training.examples.views import Target, Teaching, examples_of, kind_of
+from training.microworld.dictation import Lesson, Turn, lesson_in, small_world
+from training.student.goldens import OF_EACH_KIND
 
 COMPARED = tuple(name for name, strategy in STRATEGIES.items() if strategy.MOST_STEPS != 0)
 """`direct` is left out: its examples also teach the words before the answer, which the graph writes itself."""

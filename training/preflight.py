@@ -21,8 +21,8 @@ from steper_agent.durable import write_atomic
 from steper_agent.errors import StepERError
 from steper_agent.plain import plain
 from steper_agent.records import Record
-from training import checks, machine_checks
-from training.opened import Finding, Opened, State
+from training.checks import files, machine
+from training.checks.opened import Finding, Opened, State
 from training.recipe import Recipe, overrides_of, read_recipe
 from training.verb import BAD_INPUT, quiet_libraries, run, wide_console
 
@@ -39,23 +39,23 @@ class Look(NamedTuple):
 
 
 LOOKS = (
-    Look("tables", checks.agreement, ()),
-    Look("folders", checks.folders, ()),
-    Look("training questions", checks.taught_questions, ("collect",)),
-    Look("index", checks.taught_index, ("collect",)),
-    Look("evaluation questions", checks.judged_questions, ("evaluate",)),
-    Look("their index", checks.judged_index, ("evaluate",)),
-    Look("leakage", checks.leakage, ("collect", "evaluate")),
-    Look("vLLM", machine_checks.vllm, ()),
-    Look("teacher's template", machine_checks.teacher_template, ("collect",)),
-    Look("student's base", checks.student_base, ("dataset",)),
-    Look("lengths", checks.lengths, ("collect", "dataset")),
-    Look("training", machine_checks.training_plan, ("collect", "dataset", "distill")),
-    Look("GPUs", machine_checks.gpus, ("distill",)),
-    Look("disk", machine_checks.room, ()),
+    Look("tables", files.agreement, ()),
+    Look("folders", files.folders, ()),
+    Look("training questions", files.taught_questions, ("collect",)),
+    Look("index", files.taught_index, ("collect",)),
+    Look("evaluation questions", files.judged_questions, ("evaluate",)),
+    Look("their index", files.judged_index, ("evaluate",)),
+    Look("leakage", files.leakage, ("collect", "evaluate")),
+    Look("vLLM", machine.vllm, ()),
+    Look("teacher's template", machine.teacher_template, ("collect",)),
+    Look("student's base", files.student_base, ("dataset",)),
+    Look("lengths", files.lengths, ("collect", "dataset")),
+    Look("training", machine.training_plan, ("collect", "dataset", "distill")),
+    Look("GPUs", machine.gpus, ("distill",)),
+    Look("disk", machine.room, ()),
 )
 """In the order of the chain: a fault is told where it first shows."""
-CALL = Look("teacher", machine_checks.teacher, ("collect",))
+CALL = Look("teacher", machine.teacher, ("collect",))
 """The only one that costs tokens."""
 
 

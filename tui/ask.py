@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui.index import count
+from tui.arguments import count
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tui.index import count
+from tui.arguments import count
 
 ABOUT = "chat in the terminal: every step, the passages, students, runs"
 SWITCH = 0.0005

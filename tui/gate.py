@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tui.index import count
+from tui.arguments import count
 
 if TYPE_CHECKING:
     from steper_agent.students.registry import Registry

@@ -6,17 +6,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tui import index_build, index_serve
+from tui.arguments import RERANK, count
+
 if TYPE_CHECKING:
     from steper_agent.retrieval.manifest import Manifest
 
 
-RERANK = "have a cross-encoder read the first hits again: cross-encoder:NAME"
-
-
 def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Register `index` and its verbs on the main command line."""
-    from tui import index_build, index_serve
-
     about = "build, change, inspect, search and serve an index of passages"
     parser = subparsers.add_parser("index", help=about, description=f"{about.capitalize()}.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -36,14 +34,6 @@ def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
     find.add_argument("--timings", action="store_true", help="show where the time of the search went")
     find.set_defaults(run=search)
     index_serve.add_arguments(verbs)
-
-
-def count(text: str) -> int:
-    """A number of things, at least one, as argparse reads it."""
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 def stats(args: argparse.Namespace) -> int:

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tui.arguments import RERANK, count, port, seconds
+
 if TYPE_CHECKING:
     from steper_agent.retrieval.following import Opened
 
@@ -23,9 +25,6 @@ a second later, without a request lost.
 
 def add_arguments(verbs: argparse._SubParsersAction[Any]) -> None:
     """Register `serve` among the verbs of `index`."""
-    from tui.index import RERANK, count
-    from tui.serve import port, seconds
-
     parser = verbs.add_parser(
         "serve",
         help="let other programs search an index over HTTP",
@@ -78,7 +77,8 @@ def serve(args: argparse.Namespace) -> int:
     from steper_agent.retrieval.following import Following, opened
     from steper_agent.retrieval.manifest import MANIFEST
     from steper_agent.retrieval.rerank import reranker_from
-    from steper_agent.retrieval.service import Limits, create_search_app
+    from steper_agent.retrieval.service import create_search_app
+    from steper_agent.retrieval.wire import Limits
     from steper_agent.web.access import bind, names_of, read_token, url_of
     from steper_agent.web.serving import serve_app
 

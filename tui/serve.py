@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui.index import count
+from tui.arguments import count, port, seconds
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -91,21 +90,3 @@ def following(model: BaseChatModel, folder: Path, journal: Journal | None) -> It
     slot = ModelSlot(model)
     with Usher(slot, model, Registry(folder), on_swap=journal.append if journal else None):
         yield slot
-
-
-def port(text: str) -> int:
-    """An argument that is a port number."""
-    if text.isdecimal() and int(text) < 1 << 16:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no port number")
-
-
-def seconds(text: str) -> float:
-    """An argument that is a time, not less than nothing."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if 0 <= value < math.inf:
-        return value
-    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")

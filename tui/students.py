@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tui import gate, parity
-from tui.index import count
+from tui.arguments import count
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,8 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tui.index import count
-from tui.serve import port
+from tui.arguments import count, port
 
 EPILOG = """\
 It asks for two tokens, from $STEPER_VLLM_TOKEN (to ask it) and $STEPER_VLLM_ADMIN_TOKEN (to load students); those that are not

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from steper_agent.retrieval.ranking import Scored
 
+DEPTH = 100
+"""Hits each side brings to a fusion, unless more are asked for."""
 K0 = 3
 """The paper's 60 is for a thousand places of many systems. Of two, and for the first few passages, it lets middling places in both
 beat a first place in one: BM25 with MiniLM then has a lower recall@5 than BM25 alone on HotpotQA and 2WikiMultiHopQA (0.788 and

@@ -12,7 +12,7 @@ from steper_agent.durable import digest
 from steper_agent.records import Hit, Passage
 from steper_agent.retrieval.batching import Batcher
 from steper_agent.retrieval.documents import HitRetriever
-from steper_agent.retrieval.fusion import DENSE_WEIGHT, K0, fuse
+from steper_agent.retrieval.fusion import DENSE_WEIGHT, DEPTH, K0, fuse
 from steper_agent.retrieval.manifest import Manifest
 from steper_agent.retrieval.ranking import Scored, cut
 from steper_agent.retrieval.rerank import FIRST, rerank_many
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from steper_agent.retrieval.why import Why
 
 SIDES = ("lexical", "dense")
-DEPTH = 100
-"""Hits each side brings to a fusion, unless more are asked for."""
 QUICK = 100_000
 """Passages up to which a search by words takes about a millisecond, and handing it to a thread a quarter more."""
 

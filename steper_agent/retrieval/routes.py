@@ -19,9 +19,8 @@ from steper_agent.errors import SearchError
 from steper_agent.records import Hit, Record
 from steper_agent.retrieval.cache import Key, SearchCache
 from steper_agent.retrieval.following import Opened
-from steper_agent.retrieval.service import Limits
 from steper_agent.retrieval.watched import CONTENT_TYPE_LATEST, PASSAGES, Metrics
-from steper_agent.retrieval.wire import AskedMany, AskedOne, FoundMany, FoundOne, Served, Trouble
+from steper_agent.retrieval.wire import AskedMany, AskedOne, FoundMany, FoundOne, Limits, Served, Trouble
 from steper_agent.web.bodies import json_of
 from steper_agent.web.entrance import LEFT
 from steper_agent.web.gate import Gate

@@ -6,25 +6,16 @@ Light to import: what the extra `serve` brings is loaded when an application is 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from steper_agent.errors import ConfigError
 from steper_agent.retrieval.cache import SearchCache
 from steper_agent.retrieval.following import Opened
+from steper_agent.retrieval.wire import Limits
 from steper_agent.web.serving import extra_installed
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-
-
-class Limits(NamedTuple):
-    """The most that one client may ask for."""
-
-    k: int = 100
-    queries: int = 256
-    """In one request."""
-    inflight: int = 256
-    """Requests answered at once; one more is told to come back."""
 
 
 def create_search_app(

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pydantic import Field
 
 from steper_agent.records import Hit, Record
 
 K = 4
 """Passages of a search that names no number; the paper's."""
+
+
+class Limits(NamedTuple):
+    """The most that one client may ask for."""
+
+    k: int = 100
+    queries: int = 256
+    """In one request."""
+    inflight: int = 256
+    """Requests answered at once; one more is told to come back."""
 
 
 class AskedOne(Record):

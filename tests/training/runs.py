@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from steper_agent.records import Hit, Passage, Question, Step, Stop, Trajectory
-from training.gold import Gold, Link
+from training.attribution.records import Gold, Link
 
 EMMA = Passage(id="emma", title="Emma (novel)", text="Emma is a novel by Jane Austen, published in 1815.")
 AUSTEN = Passage(id="austen", title="Jane Austen", text="Jane Austen was an English novelist born in Steventon.")

@@ -22,10 +22,10 @@ from training import compare as room
 from training import judged
 from training.compare import METHODS, CompareConfig, Comparison, compare, drawn, k_of, main, show
 from training.evaluate import EvaluateConfig, Report, evaluate
+from training.examples.rivals import ONE_SEARCH, unfound
 from training.microworld.questions import CHAINS, make_questions
 from training.microworld.teacher import SymbolicTeacher
 from training.microworld.world import make_world
-from training.rivals import ONE_SEARCH, unfound
 from training.verb import run
 
 K, TAUGHT, ASKED = 2, 12, 5

@@ -18,10 +18,10 @@ from tests.templates import tokenizers
 from tests.tiny import tiny_base, tiny_tokenizer
 from tests.training.journals import add_run, make_journal, question
 from training.dataset import DatasetConfig, build, main
-from training.dataset_folder import DatasetCard, load_dataset, read_card
+from training.examples.dataset_folder import DatasetCard, load_dataset, read_card
+from training.examples.views import Teaching, examples_of
 from training.run_folder import SETTINGS
 from training.verb import run
-from training.views import Teaching, examples_of
 
 
 @pytest.fixture(scope="module")

@@ -21,10 +21,10 @@ from steper_agent.students.student import verify_student
 from tests.tiny import tiny_base
 from tests.training.journals import make_journal
 from training import distill
-from training.curve import Curve
 from training.dataset import DatasetConfig, build
-from training.dataset_folder import read_card
 from training.distill import DistillConfig, Distilled
+from training.examples.dataset_folder import read_card
+from training.loop.curve import Curve
 
 
 @pytest.fixture(scope="module")

@@ -109,7 +109,7 @@ def test_a_mask_that_is_shifted_is_named(shift: Any, words: str, world: World, m
 
 
 def test_a_line_the_graph_reads_otherwise_than_it_was_written_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.dictation.encode", lambda text, tokenizer: tokenizer.encode(f" {text}"))
+    monkeypatch.setattr("training.microworld.dictation.encode", lambda text, tokenizer: tokenizer.encode(f" {text}"))
     assert "at id" in divergences(world.base)["ircot"]
 
 

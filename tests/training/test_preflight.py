@@ -15,14 +15,14 @@ from langchain_core.language_models import FakeListChatModel
 from steper_agent.journal import trajectories
 from steper_agent.retrieval import build_index, open_index, read_questions
 from tests.tiny import tiny_base
-from training import machine_checks
+from training.checks import machine
+from training.checks.opened import Opened
+from training.checks.rehearsal import rehearse
 from training.collect import CollectConfig
 from training.microworld.questions import CHAINS, make_questions
 from training.microworld.world import Split, make_world
-from training.opened import Opened
 from training.preflight import CALL, LOOKS, Preflight, main, preflight
 from training.recipe import read_recipe
-from training.rehearsal import rehearse
 from training.verb import run
 
 Settings = Mapping[str, Mapping[str, object]]
@@ -187,8 +187,8 @@ def test_only_the_tables_there_are_are_checked(bench: Path, tmp_path: Path) -> N
 
 def test_the_teacher_is_asked_last_and_only_if_nothing_failed(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    opens = machine_checks.open_model
-    monkeypatch.setattr(machine_checks, "open_model", lambda spec, **given: asked.append(spec) or opens(spec, **given))
+    opens = machine.open_model
+    monkeypatch.setattr(machine, "open_model", lambda spec, **given: asked.append(spec) or opens(spec, **given))
     assert looked(bench, calls=True).checks[-1].name == "teacher"
     assert asked == ["symbolic"]
     found = looked(bench, {"evaluate": {"index": str(bench / "train/index")}}, calls=True)
@@ -200,7 +200,7 @@ def test_a_teacher_that_does_not_answer_fails_with_what_it_said(bench: Path, mon
         def _call(self, *_given: object, **_more: object) -> str:
             raise PermissionError("the account is closed")
 
-    monkeypatch.setattr(machine_checks, "open_model", lambda *_spec, **_given: Closed(responses=[""]))
+    monkeypatch.setattr(machine, "open_model", lambda *_spec, **_given: Closed(responses=[""]))
     last = looked(bench, calls=True).checks[-1]
     assert (last.name, last.state) == ("teacher", "failed")
     assert "the account is closed" in last.what
@@ -247,7 +247,7 @@ def test_gpus_are_asked_for_room_alone_and_together(
     for name, answer in answers.items():
         monkeypatch.setattr(f"torch.cuda.{name}", lambda *_, answer=answer: answer)
     opened = Opened(read_recipe(bench / "recipe.toml", {"distill": {"method": "full"}}), tmp_path)
-    (found,) = machine_checks.gpus(opened)
+    (found,) = machine.gpus(opened)
     assert (found.state, words in found.what) == (state, True)
 
 
@@ -258,7 +258,7 @@ def test_too_small_a_disk_is_told(bench: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_base_too_large_for_a_pass_here_is_said_so(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine_checks, "_memory", lambda: 1000.0)
+    monkeypatch.setattr(machine, "_memory", lambda: 1000.0)
     assert states(looked(bench))["training"] == {"warning"}
 
 

@@ -14,10 +14,10 @@ from steper_agent.config import command_line, read_tables
 from steper_agent.errors import ConfigError
 from steper_agent.retrieval import build_index
 from training import collect, dataset, distill, evaluate, preflight
-from training.checks import agreement
+from training.checks.files import agreement
+from training.checks.opened import Opened
 from training.microworld.questions import CHAINS, make_questions
 from training.microworld.world import Split, make_world
-from training.opened import Opened
 from training.recipe import TABLES, overrides_of, read_recipe
 from training.verb import run
 

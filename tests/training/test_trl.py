@@ -13,10 +13,10 @@ from datasets import Dataset
 
 from steper_agent.records import Example
 from tests.tiny import tiny_tokenizer
-from tests.training.examples import random_examples, small_model
-from training.losses import token_losses
+from tests.training.samples import random_examples, small_model
+from training.loop.losses import token_losses
 from training.objective import sum_by_kind
-from training.pieces import row_piece
+from training.trees.pieces import row_piece
 
 
 @pytest.fixture(scope="module")

@@ -16,15 +16,15 @@ from steper_agent.journal import read
 from steper_agent.records import Finished, NodeRecord
 from training.dataset import DatasetConfig
 from training.dataset import build as build_dataset
-from training.dataset_folder import CARD, DatasetCard
 from training.distill import REPORT, DistillConfig, Distilled
 from training.distill import run as distill
 from training.evaluate import EvaluateConfig
+from training.examples.dataset_folder import CARD, DatasetCard
+from training.examples.rivals import RIVALS
+from training.examples.share import ALL
 from training.experiment.config import Experiment, Row, Taught
 from training.judged import Judged, held, judged
-from training.live import Live
-from training.rivals import RIVALS
-from training.share import ALL
+from training.loop.live import Live
 
 SECONDS = "seconds"
 

@@ -14,10 +14,10 @@ from pydantic import Field, field_validator
 from steper_agent.config import Config, read_tables
 from steper_agent.errors import ConfigError
 from steper_agent.records import KINDS, Kind, View
+from training.examples.share import ALL, how_many
+from training.examples.views import Target
 from training.experiment.records import Report
-from training.official import DataSet
-from training.share import ALL, how_many
-from training.views import Target
+from training.scores.official import DataSet
 
 Keep = Literal["supported", "contributing", "dedupe", "all_answers", "ungrounded"]
 """Filters of `training.dataset`, by the names of its settings."""

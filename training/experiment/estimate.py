@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from training.evaluate import questions_of
+from training.examples.share import how_many
 from training.experiment.cells import Cell, Workshop, cells_of, name_of
 from training.experiment.config import Taught
-from training.share import how_many
 
 
 class Part(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from steper_agent.records import KINDS
 from training.experiment.records import Comparison, Group, Report, Row
-from training.plots import COLOURS as OF_KIND
+from training.loop.plots import COLOURS as OF_KIND
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#b3a100")
 """Okabe and Ito's, the yellow darkened for white paper."""

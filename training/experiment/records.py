@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from steper_agent.records import Kind, Record
-from training.metrics import Interval
+from training.scores.metrics import Interval
 
 Metric = Literal["em", "f1", "acc"]
 METRICS: tuple[Metric, ...] = ("em", "f1", "acc")
@@ -30,7 +30,7 @@ class Row(Record):
     mean: float
     """Of `em`."""
     interval: Interval
-    """95 %, over questions and seeds: training.significance says how."""
+    """95 %, over questions and seeds: training.scores.significance says how."""
     n: int
     """Questions."""
     metrics: dict[Metric, Group]

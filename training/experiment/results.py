@@ -20,7 +20,7 @@ from training.experiment import config as wanted
 from training.experiment.cells import Made, Workshop
 from training.experiment.records import METRICS, Comparison, Group, Learned, Metric, Ratio, Report, Row, Sigma
 from training.judged import Judged, same_recipe
-from training.significance import Judgements, crossed_interval, paired
+from training.scores.significance import Judgements, crossed_interval, paired
 
 
 class Extras(NamedTuple):

@@ -19,7 +19,6 @@ from steper_agent.config import command_line
 from steper_agent.durable import digest_file, write_atomic
 from steper_agent.records import Passage, Question, Record
 from steper_agent.retrieval import build_index, open_index
-from training.metrics import recall_at
 from training.microworld.at_once import share_at_once
 from training.microworld.dials import LONGEST, PRESETS, Dials, Preset
 from training.microworld.hardening import make_hard_world
@@ -27,6 +26,7 @@ from training.microworld.language import UNKNOWN
 from training.microworld.questions import CHAINS, MIX, make_questions
 from training.microworld.world import Split
 from training.run_folder import claim
+from training.scores.metrics import recall_at
 from training.verb import run
 
 CARD, PASSAGES, QUESTIONS, INDEX = "card.json", "passages.jsonl", "questions.jsonl", "index"

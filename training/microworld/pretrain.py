@@ -26,7 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from graphs.strategies import ircot
 from graphs.strategies.layout import show
 from steper_agent.durable import write_atomic
-from training.allocator import keep_memory
+from training.loop.allocator import keep_memory
 from training.microworld.growth import grow
 from training.microworld.induction import prepare
 from training.microworld.language import BY_LABEL, LANGUAGES, LITERALS, PROFESSIONS, name_words

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from steper_agent.records import Passage, Question
-from training.gold import Gold, Link
+from training.attribution.records import Gold, Link
 from training.microworld.language import UNKNOWN, facts_in
 from training.microworld.questions import Path, understand
 

@@ -19,7 +19,7 @@ from textual_plotext import PlotextPlot
 
 from steper_agent.errors import told
 from steper_agent.records import KINDS, Kind
-from training.curve import CurvePoint
+from training.loop.curve import CurvePoint
 from tui.app.shelf import CURVE, RunFolder
 from tui.app.speed import lasting
 from tui.app.tail import Tail

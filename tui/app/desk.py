@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import gc
-import os
 import threading
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from steper_agent.errors import ConfigError
 from steper_agent.records import Exchange, Hit, Passage, Record, Usage
 from tui.app.messages import Asked, Ended, Found, Happening, Reasoned, Spent, Understood, Wrote
 from tui.app.running import Background, let_others_first
+from tui.app.world import world_index, world_questions
 
 if TYPE_CHECKING:
     from graphs.state import Context
@@ -32,11 +32,6 @@ if TYPE_CHECKING:
 
 WORLD = "micro-world"
 """The index of a newcomer who has none."""
-PASSAGES, SEED = 1500, 0
-"""Of the micro-world."""
-HOPS = {"2": 0.5, "3": 0.5}
-"""Of the questions that are offered: more than one search can answer."""
-
 DRAIN = 10.0
 """Seconds that a swap waits for the run of the old version; it is unloaded at the next swap where that took longer."""
 T = TypeVar("T")
@@ -138,7 +133,7 @@ class Desk:
 
     def question_ideas(self, choice: Choice, count: int = 4) -> list[str]:
         """Questions that the micro-world can answer; none where the index is a person's own."""
-        return _world_questions(count) if choice.index == WORLD else []
+        return world_questions(count) if choice.index == WORLD else []
 
     def _open(self, choice: Choice) -> tuple[Context, StepwiseGraph, ModelSlot]:
         from graphs.state import Context
@@ -262,40 +257,4 @@ def _turns(history: Sequence[Exchange]) -> list[dict[str, str]]:
 def _open_index(index: str) -> IndexRetriever:
     from steper_agent.retrieval import open_index
 
-    return open_index(_world_index() if index == WORLD else Path(index))
-
-
-def _world_index() -> Path:
-    """Made once on this machine, and whole or not there."""
-    import tempfile
-
-    from steper_agent.retrieval import build_index
-    from training.microworld.world import make_world
-
-    place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "steper" / f"microworld-{PASSAGES}-{SEED}"
-    if not place.is_dir():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent) as made:
-            passages = Path(made) / "passages.jsonl"
-            world = make_world(PASSAGES, split="test", seed=SEED)
-            passages.write_text("".join(one.model_dump_json() + "\n" for one in world.passages), encoding="utf-8")
-            build_index([passages], Path(made) / "index")
-            _settle(Path(made) / "index", place)
-    return place
-
-
-def _settle(made: Path, place: Path) -> None:
-    try:
-        made.rename(place)
-    except OSError:
-        if not place.is_dir():  # Else another process was quicker.
-            raise
-
-
-def _world_questions(count: int) -> list[str]:
-    from training.microworld.questions import make_questions
-    from training.microworld.world import make_world
-
-    return [one.text for one in make_questions(make_world(PASSAGES, split="test", seed=SEED), count, seed=7, mix=HOPS)]
-
-
+    return open_index(world_index() if index == WORLD else Path(index))

@@ -12,8 +12,8 @@ from langchain_core.language_models import BaseChatModel
 from steper_agent.errors import AdapterError
 from steper_agent.models.slot import ModelSlot, OnPhase
 from steper_agent.records import Question
-from tui.app.desk import PASSAGES, SEED
 from tui.app.swapping import WORLD_QUESTIONS, Gate
+from tui.app.world import PASSAGES, SEED
 
 if TYPE_CHECKING:
     from graphs.state import Context

@@ -15,7 +15,7 @@ from textual.worker import get_current_worker
 
 from steper_agent.errors import StepERError, told
 from steper_agent.records import Example
-from training.masks import CLOSE, OPEN, TURN, Decode, Stretch, open_decoder, spelled, stretches, unsigned
+from training.examples.masks import CLOSE, OPEN, TURN, Decode, Stretch, open_decoder, spelled, stretches, unsigned
 from tui.app.masks import Examples
 from tui.app.shelf import CARD, EXAMPLES, RunFolder, table
 from tui.app.text import inert, one_line, shown

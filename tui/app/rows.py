@@ -200,7 +200,7 @@ def _is_right(answer: str, gold: Sequence[str]) -> bool | None:
         return None
     if answer in gold:
         return True
-    from training.metrics import best, em
+    from training.scores.metrics import best, em
 
     return best(em, answer, gold) == 1
 

@@ -24,7 +24,8 @@ from steper_agent.retrieval import build_index, open_index
 from steper_agent.retrieval.batching import Batcher
 from steper_agent.retrieval.cache import SearchCache
 from steper_agent.retrieval.following import Following, Opened, opened
-from steper_agent.retrieval.service import Limits, create_search_app
+from steper_agent.retrieval.service import create_search_app
+from steper_agent.retrieval.wire import Limits
 from steper_agent.web.bodies import MOST_BYTES
 from tests.steper_agent.retrieval.shelves import PASSAGES, write_lines
 from tests.steper_agent.retrieval.stacks import Stack, eventually, hits_of, serving

@@ -20,7 +20,7 @@ from training.experiment.config import Experiment
 from training.experiment.records import Report
 from training.experiment.results import claims_of, extras, report_of
 from training.experiment.run import conduct, show_plan
-from training.significance import sign_flip
+from training.scores.significance import sign_flip
 
 
 def predictions(experiment: Experiment, name: str) -> list[list[dict[str, Any]]]:

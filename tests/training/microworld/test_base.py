@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from steper_agent.models.local import LocalChatModel
 from steper_agent.students.weights import count_parameters
-from training.demo import BASE
+from training.microworld import BASE
 from training.microworld.pretrain import accuracy_by_task, part_unused
 
 CARD = json.loads((BASE / "card.json").read_text(encoding="utf-8"))

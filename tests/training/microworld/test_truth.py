@@ -16,10 +16,10 @@ from steper_agent.records import Question, Trajectory
 from steper_agent.retrieval import IndexRetriever, build_index, open_index
 from tests.training.microworld import deviants
 from tests.training.microworld.deviants import Broken, Deviant, Forgetful
-from training.abilities import score_abilities
-from training.attribution import first_fault
-from training.faults import FAULTS, Fault, FaultLabel
-from training.gold import Gold, Link, golds_of
+from training.attribution.abilities import score_abilities
+from training.attribution.first_fault import first_fault
+from training.attribution.gold import golds_of
+from training.attribution.records import FAULTS, Fault, FaultLabel, Gold, Link
 from training.microworld.dials import PRESETS, Preset
 from training.microworld.hardening import make_hard_world
 from training.microworld.language import LITERALS, Fact, canonical, facts_in, sentences

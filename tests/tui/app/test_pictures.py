@@ -40,7 +40,7 @@ from tests.tui.app.exchanges import NOON
 from tests.tui.app.test_chat import soon, write
 from tests.tui.app.test_runs import DISTILL, dataset, point
 from tests.tui.app.test_shelf import COLLECT, end, folder, node, written
-from training.curve import Curve
+from training.loop.curve import Curve
 from tui.app.app import TABS, Cockpit
 from tui.app.chain import ExchangeView, PassageLine
 from tui.app.chat import Idea

@@ -15,7 +15,7 @@ from steper_agent.journal import Journal
 from steper_agent.records import Example
 from tests.tui.app.hostile import FORBIDDEN, HOSTILE
 from tests.tui.app.test_shelf import COLLECT, end, folder, node, written
-from training.curve import Curve, CurvePoint
+from training.loop.curve import Curve, CurvePoint
 from tui.app.curves import CurveFollower, DistillPage, pace, smooth, thin
 from tui.app.demo_page import DemoPage
 from tui.app.journal_page import JournalPage
@@ -259,9 +259,9 @@ async def test_a_data_set_without_its_tokenizer_shows_ids_and_says_why(tmp_path)
 
 def test_the_tokenizer_is_that_of_the_base_the_card_names(tmp_path):
     from steper_agent.students.fingerprint import base_fingerprint
-    from tui.app.masks import MICRO_WORLD
+    from training.microworld import BASE
 
-    base = Path(__file__).parents[3] / MICRO_WORLD
+    base = Path(__file__).parents[3] / BASE
     made = folder(tmp_path, "dataset", {"base": str(base)}, card={"base": base_fingerprint(base)})
     decode = open_decoder(made)
     assert isinstance(decode((5, 6, 7)), str)

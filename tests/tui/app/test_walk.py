@@ -23,7 +23,7 @@ from tests.steper_agent.students.registries import name_of, reweighed
 from tests.tiny import tiny_adapter
 from training.microworld.questions import make_questions
 from training.microworld.world import make_world
-from tui.app.desk import PASSAGES, SEED
+from tui.app.world import PASSAGES, SEED
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is missing: install it to walk through the app in a real terminal"),
