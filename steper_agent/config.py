@@ -109,9 +109,9 @@ def _default(field: FieldInfo) -> str:
 
 
 def _shape(annotation: Any) -> dict[str, Any]:
-    """Lists take several values; `--flag` alone means true."""
+    """Lists take several values, also flag by flag; `--flag` alone means true."""
     if _is_list(annotation):
-        return {"nargs": "+"}
+        return {"nargs": "+", "action": "extend"}
     return {"nargs": "?", "const": "true"} if annotation is bool else {}
 
 

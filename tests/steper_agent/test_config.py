@@ -50,6 +50,10 @@ def test_set_takes_lists_with_commas():
     assert baked("--set", "flour=rye", "--set", "tins=a,b").tins == ("a", "b")
 
 
+def test_a_flag_of_a_list_adds_up():
+    assert baked("--flour", "rye", "--tins", "a", "b", "--tins", "c").tins == ("a", "b", "c")
+
+
 @pytest.mark.parametrize("argv", [("--set", "learning_rat=1"), ("--learning-rat", "1"), ("--learning-rat=1",)])
 def test_an_unknown_key_names_the_nearest(argv):
     with pytest.raises(ConfigError, match="did you mean `learning_rate`"):

@@ -22,7 +22,7 @@ class CurvePoint(Record):
     rate: float
     """Learning rate of this update."""
     loss: dict[Kind, float]
-    """L of each kind the batch held (METHOD.md), in nats."""
+    """L of each kind the batch held (training.objective), in nats."""
     sigma: dict[Kind, float]
     """σ of every kind after this update."""
 

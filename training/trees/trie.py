@@ -1,4 +1,4 @@
-"""Token trees: sequences that begin alike, laid out in one row in which what they share stands once (METHOD.md).
+"""Token trees: sequences that begin alike, laid out in one row in which what they share stands once.
 
 The row is depth-first, so that a token's descendants follow it without a gap: token i sees token j iff j ≤ i ≤ last[j]. A branch
 stands before those that leave it, the later ones first. So the longest sequence is one run of the row, computed as any causal

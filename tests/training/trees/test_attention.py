@@ -25,7 +25,7 @@ def inputs(size: int, dtype: torch.dtype, groups: int) -> list[Tensor]:
 
 
 def by_mask(given: list[Tensor], tree: Layout) -> Tensor:
-    """(1, T, H, D), with the rule of METHOD.md as a dense mask."""
+    """(1, T, H, D), with the rule of training.trees.trie as a dense mask."""
     i, j = torch.meshgrid(*[torch.arange(len(tree.last), device=tree.last.device)] * 2, indexing="ij")
     mask = (j <= i) & (i <= tree.last[j])
     return nn.functional.scaled_dot_product_attention(*given, attn_mask=mask, enable_gqa=True).transpose(1, 2)
