@@ -34,7 +34,8 @@ class Journal:
     again.
 
     `lossy`: a line that cannot be written (the disk is full) is lost, and told to the log, instead of ending the run that
-    wrote it: for whoever answers people first and keeps a record second.
+    wrote it: for whoever answers people first and keeps a record second. No run is resumed there, so none is remembered: a
+    server's memory does not grow with what it answered.
     """
 
     def __init__(self, path: Path, *, lossy: bool = False) -> None:
@@ -52,12 +53,13 @@ class Journal:
             raise JournalError(
                 "another process writes this journal", where=path, fix="wait for it, or use another folder"
             ) from bad
-        self._recalled: dict[tuple[str, str], NodeRecord] = {}
+        self._recalled: dict[str, dict[str, NodeRecord]] = {}
+        """By run and key, of runs that have not finished."""
         self.finished: dict[str, Finished] = {}
         """Runs that are complete, by run id."""
         try:
             self._cut_half_line()
-            for record in read(path):
+            for record in () if lossy else read(path):
                 self._remember(record)
         except JournalError:
             self.close()
@@ -79,7 +81,8 @@ class Journal:
                 self._lose(full)
                 return
             self._found_room()
-            self._remember(record)
+            if not self._lossy:
+                self._remember(record)
             if isinstance(record, Finished) and time.monotonic() - self._synced > SYNC_EVERY:
                 os.fsync(self._file)
                 self._synced = time.monotonic()
@@ -96,7 +99,7 @@ class Journal:
 
     def recall(self, run: str, key: str) -> NodeRecord | None:
         """The node of an unfinished run that already did exactly this work, if any."""
-        return self._recalled.get((run, key))
+        return self._recalled.get(run, {}).get(key)
 
     def close(self) -> None:
         """Let others write; a second call does nothing."""
@@ -117,9 +120,9 @@ class Journal:
     def _remember(self, record: Entry) -> None:
         if isinstance(record, Finished):
             self.finished[record.run] = record
-            self._recalled = {at: node for at, node in self._recalled.items() if at[0] != record.run}
+            self._recalled.pop(record.run, None)
         elif isinstance(record, NodeRecord) and record.outcome in ("ok", "parse_error", "empty_retrieval"):
-            self._recalled[record.run, record.key] = record
+            self._recalled.setdefault(record.run, {})[record.key] = record
 
     def _cut_half_line(self) -> None:
         size = os.lseek(self._file, 0, os.SEEK_END)

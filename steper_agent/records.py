@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 Kind = Literal["initialization", "expansion", "aggregation"]
 """The reasoning ability a step trains (StepER, section 3): first step, middle steps, last step."""
@@ -307,6 +307,12 @@ class Golden(Record):
     """By how much each token's log-probability is above that of the next likeliest; small ones may tip in another engine."""
     rivals: tuple[int, ...]
     """Those next likeliest tokens."""
+
+    @model_validator(mode="after")
+    def _one_of_each_a_token(self) -> Self:
+        if not len(self.output) == len(self.logprobs) == len(self.margins) == len(self.rivals):
+            raise ValueError("not as many logprobs, margins and rivals as tokens of output")
+        return self
 
 
 Action = Literal["added", "promoted", "rolled_back", "pruned", "refused"]

@@ -32,10 +32,9 @@ from steper_agent.students.golden import (
     Greedy,
     divergence,
     golden_of,
-    read_golden,
 )
 from steper_agent.students.merge import merged_folder
-from steper_agent.students.student import read_card, verify_student
+from steper_agent.students.student import read_card, read_golden, verify_student
 from steper_agent.vllm.answer import Answer
 from steper_agent.vllm.model import VllmChatModel
 from steper_agent.vllm.served_base import start_base

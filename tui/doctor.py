@@ -89,7 +89,9 @@ def _state(found: Finding) -> str:
 
 
 def _memory() -> str:
-    return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
+    from steper_agent.machine import whole_memory
+
+    return f"{whole_memory() / 2**30:.0f} GiB"
 
 
 def _accelerator() -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from steper_agent.errors import AdapterError, ModelError
+from steper_agent.errors import AdapterError, DependencyError, ModelError
 from steper_agent.students.student import content_hash
 from steper_agent.students.weights import check_adapter, weight_shapes
 
@@ -26,8 +26,10 @@ class Adapters:
     def load(self, folder: Path) -> str:
         """Put an adapter into the model without using it yet; its name is the hash of its content. Loading one that
         is there already only counts one more user."""
-        from peft import PeftModel
-
+        try:
+            from peft import PeftModel
+        except ImportError as missing:
+            raise DependencyError("a student that is an adapter needs PEFT", where="peft", fix="pip install 'steper-agent[train]'") from missing
         name = content_hash(folder)
         if name in self.names:
             self._users[name] += 1

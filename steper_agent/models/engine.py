@@ -37,10 +37,6 @@ from steper_agent.students.fingerprint import base_fingerprint
 GATHER = 0.002
 """Seconds a greedy request waits for company; a token of the smallest model takes longer."""
 
-FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError,
-          ValueError)  # fmt: skip
-"""What third-party code raises inside a generation. It ends that batch, never the engine."""
-
 
 class Call:
     """Work between two batches, on the thread that owns the model: loading and unloading adapters."""
@@ -207,7 +203,8 @@ class Engine:
             error: StepERError = self._gone()
         except StepERError as known:
             error = known
-        except FAULTS as fault:
+        except Exception as fault:
+            # Whatever third-party code raises ends this batch, never the engine: others wait for it.
             error = ModelError(f"generation failed: {type(fault).__name__}: {fault}", where=self.path,
                                fix="if memory ran out: shorter prompts, a smaller max_batch or model")  # fmt: skip
             error.__cause__ = fault
@@ -281,8 +278,8 @@ def choose_batch(head: Ticket, waiting: Sequence[Ticket], max_batch: int, max_to
 def _settle(call: Call) -> None:
     try:
         call.result.set_result(call.function())
-    except (StepERError, *FAULTS) as fault:
-        call.result.set_exception(fault)
+    except Exception as fault:
+        call.result.set_exception(fault)  # Told to whoever waits; the thread goes on for the others.
 
 
 def _refuse(job: Ticket | Call, error: ModelError) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from steper_agent.errors import AdapterError
 from steper_agent.models.engine import Engine
@@ -21,11 +21,14 @@ class LocalChatModel(TokenChatModel):
     """Folder of a student for this base."""
     engine: Engine = Field(default=None, exclude=True, repr=False)  # type: ignore[assignment]
     """Give one to share a loaded model; left out, the folder is loaded."""
+    _fingerprint: str = PrivateAttr(default="")
 
     def model_post_init(self, context: Any, /) -> None:
         super().model_post_init(context)
-        if self.engine is None:
+        is_own = self.engine is None
+        if is_own:
             self.engine = Engine(self.path)
+        self._fingerprint = self.engine.fingerprint
         self._version = f"base@{self.engine.fingerprint[:12]}"
         if (Path(self.path) / CARD).is_file():
             self._version = read_card(self.path).name
@@ -33,13 +36,15 @@ class LocalChatModel(TokenChatModel):
             card = self.preflight(Path(self.adapter))
             self._adapter_name = self.engine.load_adapter(self.adapter) if card.form == "adapter" else None
             if card.form == "full":
+                if is_own:
+                    self.engine.close()
                 self.engine = Engine(self.adapter)
             self._version = card.name
 
     @property
     def fingerprint(self) -> str:
         """Of the base."""
-        return self.engine.fingerprint
+        return self._fingerprint
 
     @property
     def source(self) -> Engine:
@@ -53,7 +58,7 @@ class LocalChatModel(TokenChatModel):
         """
         if mode == "merged":
             raise AdapterError("a model in this process takes adapters as they are", where=folder, fix="use mode auto")
-        return verify_student(folder, self.path, fingerprint=self.engine.fingerprint, shapes=self.engine.shapes)
+        return verify_student(folder, self.path, fingerprint=self._fingerprint, shapes=self.engine.shapes)
 
     def with_student(self, folder: str | Path, mode: Mode = "auto") -> LocalChatModel:  # noqa: ARG002 - its card says
         """The same model and settings with a student, after checking it. An adapter shares the loaded base; full

@@ -12,7 +12,7 @@ from typing import Literal
 
 from langchain_core.language_models import BaseChatModel
 
-from steper_agent.errors import ModelError, StepERError
+from steper_agent.errors import ModelError
 from steper_agent.records import Record
 
 LOG = logging.getLogger(__name__)
@@ -20,8 +20,6 @@ Phase = Literal["preflight", "load", "warm", "canary", "gate", "switch", "drain"
 Trial = tuple[Phase, Callable[[BaseChatModel], object]]
 """What a loaded model must bear before anybody is answered by it: a function that raises where it does not."""
 OnPhase = Callable[[Phase, str], None]
-REFUSALS = (StepERError, OSError, ValueError, RuntimeError)
-"""What a bad student does when it is tried. It never reaches the runs that are being served."""
 
 
 class SwapReport(Record):
@@ -132,7 +130,8 @@ class ModelSlot:
                 for phase, trial in trials:
                     with _timed(seconds, phase, tell, version or str(getattr(model, "version", ""))):
                         trial(model)
-            except REFUSALS as refusal:
+            except Exception as refusal:
+                # Whatever a bad student makes a library raise, it must not reach the runs that are being served.
                 tell("failed", str(refusal))
                 if model is not None and unload:
                     _free(model, unload)
@@ -190,7 +189,7 @@ def _free(model: BaseChatModel, unload: Callable[[BaseChatModel], None]) -> None
     """What cannot be freed (its server has died) must not change what the swap came to."""
     try:
         unload(model)
-    except REFUSALS as refusal:
+    except Exception as refusal:
         LOG.warning("%s is not unloaded: %s", getattr(model, "version", model), refusal)
 
 

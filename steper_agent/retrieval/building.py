@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from steper_agent.durable import digest
+from steper_agent.durable import UNFINISHED, digest
 from steper_agent.errors import ConfigError, DataError, IndexFault
 from steper_agent.records import Record
 from steper_agent.retrieval import manifest, stamps
@@ -249,7 +249,7 @@ def _check_request(sources: Sequence[Path], out: Path, mode: str, encoder: str |
 
 def _holds_others(out: Path) -> bool:
     """Whether there is more in a folder than what an unfinished first build leaves."""
-    names = {path.name for path in out.iterdir()}
+    names = {path.name for path in out.iterdir() if not (path.name.startswith(f".{MANIFEST}.") and path.name.endswith(UNFINISHED))}
     return bool(names - {BUILDING, LOCK, name_of(1)})
 
 

@@ -1,5 +1,5 @@
-"""Hits that were found before, bounded by number and by memory. The key holds all that decides an answer: the index, the
-query, k and the settings of the search."""
+"""Hits that were found before, bounded by number and by memory. The key holds all that decides an answer: the index,
+the query and k."""
 
 from __future__ import annotations
 
@@ -21,11 +21,9 @@ class Key(NamedTuple):
     """Two searches with equal keys have equal hits."""
 
     digest: str
-    """Of the index: another generation is another index."""
+    """Of the index, which has all that moves hits in it: another generation, or another reranker, is another index."""
     query: str
     k: int
-    settings: str = ""
-    """Whatever else moves hits: reranker, depth of the fusion, probes of the dense side."""
 
 
 class Counts(NamedTuple):
@@ -95,7 +93,7 @@ class SearchCache:
 def size_of(key: Key, hits: tuple[Hit, ...]) -> int:
     """Bytes an entry is taken to need; never less than it does, where passages are shared with other entries."""
     texts = [text for hit in hits for text in (hit.passage.id, hit.passage.title, hit.passage.text)]
-    return ENTRY_BYTES + len(hits) * HIT_BYTES + sum(map(_bytes, (key.digest, key.query, key.settings, *texts)))
+    return ENTRY_BYTES + len(hits) * HIT_BYTES + sum(map(_bytes, (key.digest, key.query, *texts)))
 
 
 def _bytes(text: str) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from math import isqrt
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
 from steper_agent.errors import ConfigError
+from steper_agent.machine import whole_memory
 from steper_agent.records import Record
 
 DenseKind = Literal["flat", "hnsw", "ivf", "ivfpq"]
@@ -93,7 +93,7 @@ def choose(
         raise ConfigError(
             f"{passages} passages of {dimension} numbers cannot be indexed", where="passages", fix="give at least one"
         )
-    room = _half_of_the_machine() if memory is None else memory
+    room = whole_memory() // 2 if memory is None else memory
     lists = _lists(passages)
     ivf = Ivf(lists=lists, probes=_probes(lists))
     if kind is None:
@@ -157,10 +157,3 @@ def _pq_bytes(passages: int, dimension: int, ivf: Ivf, room: int) -> int:
         if size <= LEAST_PQ or estimate(passages, dimension, settings).build_memory <= room:
             return size
     return sizes[-1]
-
-
-def _half_of_the_machine() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (AttributeError, ValueError, OSError):
-        return 4 << 30  # Windows has no sysconf; a machine of 8 GiB is the least that people index millions on.

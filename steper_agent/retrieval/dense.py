@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steper_agent.durable import sync_folder
+from steper_agent.durable import whole_file
 from steper_agent.errors import ConfigError, IndexFault
 from steper_agent.records import Passage
 from steper_agent.retrieval import flat
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
     from numpy.typing import NDArray
 
-VECTORS = "dense.faiss"
 SPARE = 8
 """Rows asked for beyond the k-th, to see whether it has ties."""
 SLACK = 1e-5
@@ -41,7 +39,7 @@ def build(shards: Shards, file: Path, settings: Flat | Hnsw | Ivf | IvfPq) -> No
     Raises:
         ConfigError: the settings do not suit so many vectors of this dimension.
     """
-    with _whole(file) as beside:
+    with whole_file(file) as beside:
         if isinstance(settings, Flat):
             flat.write(beside, shards)
         else:
@@ -62,7 +60,7 @@ def extend(old: Path, new: Path, shards: Shards) -> None:
             where=old,
             fix="add with the encoder it was built with, or build it again with this one",
         )
-    with _whole(new) as beside:
+    with whole_file(new) as beside:
         if isinstance(index, faiss.IndexFlat):
             flat.extend(old, index.ntotal, beside, shards)
         else:
@@ -174,6 +172,8 @@ class DenseIndex:
         self, vector: NDArray[np.float32], scores: NDArray[np.float32], rows: NDArray[np.int64], is_all: bool, k: int
     ) -> list[Scored] | None:
         """The answer, if these rows are sure to hold it."""
+        import numpy as np
+
         kept = rows >= 0
         if self._gone is not None:
             at = self._gone.searchsorted(rows).clip(max=len(self._gone) - 1)
@@ -187,9 +187,10 @@ class DenseIndex:
         near = scores >= scores[min(k, len(rows)) - 1] - SLACK
         scores, rows = scores[near], rows[near]
         if isinstance(self._settings, Flat | Hnsw):
-            # One by one, so that a batch scores as its queries alone do, and twins exactly alike.
+            # One by one, so that a batch scores as its queries alone do, and twins exactly alike. Those by their rows: FAISS has
+            # them in the order of its own rounding, which is another one on another processor.
             scores = (self._vectors.reconstruct_batch(rows) * vector).sum(axis=1)
-            order = (-scores).argsort(kind="stable")
+            order = np.lexsort((rows, -scores))
             scores, rows = scores[order], rows[order]
         count = int((scores >= scores[min(k, len(rows)) - 1]).sum())
         return list(zip(rows[:count].tolist(), scores[:count].tolist(), strict=True))
@@ -273,17 +274,3 @@ def _fill(index: Any, shards: Shards, file: Path) -> None:
     for block in shards.blocks():
         index.add(np.ascontiguousarray(block))
     load_faiss().write_index(index, str(file))
-
-
-@contextmanager
-def _whole(file: Path) -> Iterator[Path]:
-    """A path beside `file` that takes its place when the block ends well, and vanishes otherwise."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        yield beside
-        with beside.open("rb+") as written:
-            os.fsync(written.fileno())
-        beside.replace(file)
-        sync_folder(file.parent)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -7,15 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
-from langchain_core.retrievers import BaseRetriever
 from langchain_core.vectorstores import VectorStore
 from pydantic import Field
 
 from steper_agent.records import Hit, Passage
-from steper_agent.retrieval.documents import document_of
-from steper_agent.retrieval.wire import K
+from steper_agent.retrieval.documents import HitRetriever
 
 BATCH = 500
 
@@ -41,44 +38,30 @@ def fill(
     return done
 
 
-class StoreRetriever(BaseRetriever):
+class StoreRetriever(HitRetriever):
     """A filled store as a retriever. Unlike a store's own `as_retriever`, it passes scores on, and options that depend on
     the query."""
 
     store: Any = Field(exclude=True, repr=False)
     """A LangChain vector store."""
-    k: int = Field(default=K, ge=1)
-    """Passages that are returned."""
     options: Callable[[str], dict[str, Any]] = Field(default=lambda _query: {}, exclude=True, repr=False)
     """What the store's search takes besides, for a query."""
     is_distance: bool = False
     """The store's scores are lower for what is better; they are turned around."""
 
-    def _get_relevant_documents(
-        self,
-        query: str,
-        *,
-        run_manager: CallbackManagerForRetrieverRun,  # noqa: ARG002 - the base class's signature
-        k: int | None = None,
-    ) -> list[Document]:
-        if not query.strip():
-            return []
-        return self._read(self.store.similarity_search_with_score(query, k=k or self.k, **self.options(query)))
+    def search(self, query: str, k: int) -> tuple[Hit, ...]:
+        if not query.strip() or k < 1:
+            return ()
+        return self._read(self.store.similarity_search_with_score(query, k=k, **self.options(query)))
 
-    async def _aget_relevant_documents(
-        self,
-        query: str,
-        *,
-        run_manager: AsyncCallbackManagerForRetrieverRun,  # noqa: ARG002 - the base class's signature
-        k: int | None = None,
-    ) -> list[Document]:
-        if not query.strip():
-            return []
-        return self._read(await self.store.asimilarity_search_with_score(query, k=k or self.k, **self.options(query)))
+    async def asearch(self, query: str, k: int) -> tuple[Hit, ...]:
+        if not query.strip() or k < 1:
+            return ()
+        return self._read(await self.store.asimilarity_search_with_score(query, k=k, **self.options(query)))
 
-    def _read(self, found: Iterable[tuple[Document, float]]) -> list[Document]:
+    def _read(self, found: Iterable[tuple[Document, float]]) -> tuple[Hit, ...]:
         sign = -1.0 if self.is_distance else 1.0
-        return [document_of(Hit(passage=read(document), score=sign * float(score))) for document, score in found]
+        return tuple(Hit(passage=read(document), score=sign * float(score)) for document, score in found)
 
 
 def stored(passage: Passage) -> Document:

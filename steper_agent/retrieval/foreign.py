@@ -10,14 +10,13 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 
 from steper_agent.records import Hit, Passage
-from steper_agent.retrieval.remote import RemoteRetriever
-from steper_agent.retrieval.retriever import IndexRetriever
+from steper_agent.retrieval.documents import HitRetriever
 from steper_agent.retrieval.sources.normal import clean, content_id
 
 
 async def search(retriever: BaseRetriever, query: str, k: int) -> tuple[Hit, ...]:
     """The first k hits in the retriever's own order."""
-    if isinstance(retriever, IndexRetriever | RemoteRetriever):
+    if isinstance(retriever, HitRetriever):
         return await retriever.asearch(query, k)
     return hits_from(await retriever.ainvoke(query), k)
 

@@ -5,7 +5,6 @@ Passages are counted where the sources are small, and estimated from their first
 
 from __future__ import annotations
 
-import os
 import shutil
 import zlib
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from steper_agent.errors import ConfigError
+from steper_agent.machine import free_memory
 from steper_agent.records import Record
 from steper_agent.retrieval.choosing import DenseKind, DenseSettings, choose, estimate
 from steper_agent.retrieval.lexical import HEAP
@@ -121,18 +121,6 @@ def refuse(plan: Plan, out: Path) -> None:
             where="this machine",
             fix=cure,
         )
-
-
-def free_memory() -> int:
-    """Bytes of memory that programs can still have."""
-    try:
-        for said in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if said.startswith("MemAvailable:"):
-                return int(said.split()[1]) << 10
-    except OSError:
-        pass
-    # Other systems do not tell; what the machine has is the least wrong.
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _count(source: Path, chunking: Chunking) -> tuple[int, int, bool]:

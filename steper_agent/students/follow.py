@@ -18,7 +18,6 @@ from collections.abc import Callable
 from typing import Self
 
 from steper_agent.errors import StepERError
-from steper_agent.models.slot import REFUSALS
 from steper_agent.students.registry import Registry
 from steper_agent.students.standing import Roll
 
@@ -92,7 +91,7 @@ class Follower:
             return
         try:
             self._on_change(live)
-        except REFUSALS as refusal:
+        except Exception as refusal:
             self._refuse(live, refusal)
         else:
             log.info("serving %s, as the registry says", live or "the bare base")

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from pydantic import ValidationError
-
 from steper_agent.durable import write_atomic
 from steper_agent.errors import AdapterError
 from steper_agent.models.decoding import Done
@@ -89,21 +87,3 @@ def check_golden(model: Greedy, goldens: Iterable[Golden], where: object) -> Non
 
 def write_golden(folder: Path, goldens: Sequence[Golden]) -> None:
     write_atomic(folder / GOLDEN, "".join(golden.model_dump_json() + "\n" for golden in goldens))
-
-
-def read_golden(folder: Path) -> list[Golden]:
-    """Empty for a student that has none.
-
-    Raises:
-        AdapterError: the file is damaged.
-    """
-    file = folder / GOLDEN
-    if not file.is_file():
-        return []
-    goldens = []
-    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
-        try:
-            goldens.append(Golden.model_validate_json(line))
-        except ValidationError as broken:
-            raise AdapterError("not a golden reply", where=f"{file}:{number}", fix="copy the student again") from broken
-    return goldens

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from steper_agent.durable import digest_file, write_atomic
 from steper_agent.errors import AdapterError
-from steper_agent.records import StudentCard
+from steper_agent.records import Golden, StudentCard
 from steper_agent.students import weights
 from steper_agent.students.fingerprint import base_fingerprint
 from steper_agent.students.weights import ADAPTER_CONFIG, ADAPTER_WEIGHTS
@@ -51,6 +51,24 @@ def read_card(folder: str | Path) -> StudentCard:
         ) from missing
     except (ValidationError, UnicodeDecodeError) as broken:
         raise AdapterError("the student card is damaged", where=file, fix="copy the whole folder again") from broken
+
+
+def read_golden(folder: Path) -> list[Golden]:
+    """Empty for a student that has none.
+
+    Raises:
+        AdapterError: the file is damaged.
+    """
+    file = folder / GOLDEN
+    if not file.is_file():
+        return []
+    goldens = []
+    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
+        try:
+            goldens.append(Golden.model_validate_json(line))
+        except ValidationError as broken:
+            raise AdapterError("not a golden reply", where=f"{file}:{number}", fix="copy the student again") from broken
+    return goldens
 
 
 def student_files(folder: str | Path) -> list[str]:
@@ -104,7 +122,8 @@ def verify_student(
 
 
 def _honest_card(folder: Path) -> StudentCard:
-    """The card of a folder that holds neither links nor pickles, and exactly the content the card names."""
+    """The card of a folder that holds neither links nor pickles, exactly the content the card names, and golden replies that can
+    be read."""
     if not folder.is_dir():
         raise AdapterError("no such student folder", where=folder, fix="give the folder that `distill` wrote")
     for file in sorted(folder.rglob("*")):
@@ -119,6 +138,7 @@ def _honest_card(folder: Path) -> StudentCard:
             f"content is {found[:12]}, the card says {card.content[:12]}", where=folder,
             fix="the files were changed after saving: copy the student again",
         )  # fmt: skip
+    read_golden(folder)
     return card
 
 

@@ -15,8 +15,8 @@ from steper_agent.errors import AdapterError, StepERError
 from steper_agent.models.decoding import Done
 from steper_agent.models.slot import LOG, ModelSlot, OnPhase, Phase, SwapReport
 from steper_agent.records import Mode, Record, StudentCard
-from steper_agent.students.golden import check_golden, read_golden
-from steper_agent.students.student import read_card
+from steper_agent.students.golden import check_golden
+from steper_agent.students.student import read_card, read_golden
 
 TRIAL_TOKENS = 8
 
@@ -109,6 +109,12 @@ def swap_student(
         trials=[(phase, trials[phase]) for phase in plan.phases if phase in trials], unload=unload,
     )  # fmt: skip
     return report if drain is None or not report.ok else _drained(slot, report, drain, tell)
+
+
+def swap_base(slot: ModelSlot, model: Swappable, *, drain: float | None = None, on_event: OnPhase | None = None) -> SwapReport:
+    """Let new runs have the base alone again. `drain`: seconds to wait for the runs of the student that goes."""
+    report = slot.swap(lambda: model, version=model.version, on_event=on_event)  # type: ignore[arg-type, return-value]
+    return report if drain is None else _drained(slot, report, drain, on_event or (lambda _phase, _words: None))
 
 
 def _on_each(student: BaseChatModel, trial: Callable[[BaseChatModel], object]) -> None:

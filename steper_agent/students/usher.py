@@ -14,7 +14,7 @@ from steper_agent.plain import plain
 from steper_agent.records import Swapped
 from steper_agent.students.follow import Follower
 from steper_agent.students.registry import Hold, Registry
-from steper_agent.students.swap import Swappable, Terms, swap_student
+from steper_agent.students.swap import Swappable, Terms, swap_base, swap_student
 
 LOG = logging.getLogger(__name__)
 DRAIN = 3600.0
@@ -55,7 +55,7 @@ class Usher:
         Raises:
             AdapterError: it was refused; the old version serves on.
         """
-        report = self._swap_back() if name is None else self._swap(name)
+        report = swap_base(self._slot, self._base, on_event=tell) if name is None else self._swap(name)
         self._note(report)
         if not report.ok:
             raise AdapterError(report.reason, where=name or "the bare base", fix="see the journal; promote another one")
@@ -77,10 +77,6 @@ class Usher:
             else:
                 hold.release()
         return report
-
-    def _swap_back(self) -> SwapReport:
-        base = self._base
-        return self._slot.swap(lambda: base, version=base.version, on_event=tell)  # type: ignore[arg-type, return-value]
 
     def _drain(self) -> None:
         self._slot.drain(DRAIN)

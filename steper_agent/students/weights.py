@@ -76,8 +76,8 @@ def check_adapter(folder: Path, shapes: Shapes | None, limits: Limits | None = N
 
 
 def check_full(folder: Path, shapes: Shapes | None) -> None:
-    """Refuse full weights that have other tensors than the base, or NaN or Inf in them. Without shapes the base is not
-    asked."""
+    """Refuse full weights with a tensor that the base has not, or has in another shape, or with NaN or Inf. Without shapes the base
+    is not asked. What a tied model leaves out is not missed."""
     for file in sorted(folder.glob("*.safetensors")):
         for name, shape in _read_tensors(file).items():
             expected = shape if shapes is None else shapes.get(name.removesuffix(".weight"))

@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 
 from steper_agent.errors import AdapterError, ModelError
+from steper_agent.web.retry_after import seconds_in
 
 CONNECT, ADMIN = 5.0, 120.0
 """Seconds to wait for a connection, and for a load or unload."""
@@ -176,7 +177,7 @@ class Client:
     def _refused(self, response: httpx.Response) -> Exception:
         why = f"{response.status_code}: {_message(response)}"
         if response.status_code in BUSY:
-            return Busy(why, _seconds(response.headers.get("retry-after", "")))
+            return Busy(why, seconds_in(response.headers) or 0.0)
         fix = {401: f"set STEPER_VLLM_TOKEN to the token of {self.endpoint.url}", 404: "load the student first"}
         kind = Missing if response.status_code == 404 else ModelError
         return kind(f"the server refuses: {why}", where=self.endpoint.url, fix=fix.get(response.status_code, "change the request"))
@@ -238,10 +239,6 @@ def _message(response: httpx.Response) -> str:
         return str(error.get("message", error) if isinstance(error, dict) else error)[:500]
     except (ValueError, AttributeError):
         return response.text[:500] or response.reason_phrase
-
-
-def _seconds(retry_after: str) -> float:
-    return float(retry_after) if retry_after.isdigit() else 0.0
 
 
 @lru_cache(maxsize=1)

@@ -40,7 +40,9 @@ class Guard:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._asking, self._admin = os.environ[TOKEN].encode(), os.environ[ADMIN_TOKEN].encode()
+        self._asking, self._admin = (os.environ.get(name, "").encode() for name in (TOKEN, ADMIN_TOKEN))
+        if not (self._asking and self._admin):
+            raise RuntimeError(f"set {TOKEN} and {ADMIN_TOKEN}: with an empty one, who gives none would be let in")
         self._students = [Path(folder).resolve() for folder in os.environ.get(STUDENTS, "").split(os.pathsep) if folder]
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:

@@ -18,7 +18,7 @@ from steper_agent.models.tokens import TokenChatModel
 from steper_agent.records import Mode, StudentCard
 from steper_agent.students.merge import merged_folder
 from steper_agent.vllm.replicas import Replica, too_few
-from steper_agent.vllm.served_base import ServedBase, start_base
+from steper_agent.vllm.served_base import ServedBase, let_go, start_base
 from steper_agent.vllm.source import Served
 
 LOG = logging.getLogger(__name__)
@@ -108,11 +108,11 @@ class VllmChatModel(TokenChatModel):
         return alone
 
     def unload(self) -> None:
-        """Take this model's student from its server, or end the server that was started for it; the base stays."""
+        """Take this model's student from its server, or let go of the server that was started for it; the base stays."""
         if self.adapter:
             self.base.unload(self._version, self._served.router.replicas)
         elif self.owns_server and self.base.server:
-            self.base.server.stop()
+            let_go(self.base.server)
 
     def with_structured_output(
         self, schema: dict[str, Any] | type, *, include_raw: bool = False,

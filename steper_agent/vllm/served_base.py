@@ -25,8 +25,16 @@ from steper_agent.vllm.replicas import Replica, on_all, too_few
 from steper_agent.vllm.server import Server
 
 LOG = logging.getLogger(__name__)
-_STARTED: dict[Launch, Server] = {}
 _LOCK = threading.Lock()
+
+
+@dataclass
+class _Started:
+    server: Server
+    users: int = 0
+
+
+_STARTED: dict[Launch, _Started] = {}
 
 
 @dataclass(frozen=True)
@@ -88,8 +96,9 @@ class ServedBase:
 
 
 def start_base(path: Path, students: tuple[Path, ...] = (), *, name: str | None = None, **settings: object) -> ServedBase:
-    """A server for this base, started now and stopped with the process; asked for again with equal settings it is the same
-    one. `students`: folders that adapters may be loaded from. `name`: another one than its version.
+    """A server for this base, started now and stopped with the process, or by the last of its users to `let_go`; asked for again
+    with equal settings it is the same one. `students`: folders that adapters may be loaded from. `name`: another one than its
+    version.
 
     Raises:
         ModelError, DependencyError: the folder is no model, or the server does not start.
@@ -98,12 +107,26 @@ def start_base(path: Path, students: tuple[Path, ...] = (), *, name: str | None 
     name = name or name_of(path, fingerprint)
     launch = Launch.model_validate({"model": path.resolve(), "name": name, "students": students, **settings})
     with _LOCK:
-        server = _STARTED.get(launch)
-        if server is None or server.is_over:
-            server = Server(launch).start()
-            atexit.register(server.stop)
-            _STARTED[launch] = server
+        started = _STARTED.get(launch)
+        if started is None or started.server.is_over:
+            started = _STARTED[launch] = _Started(Server(launch).start())
+            atexit.register(started.server.stop)
+        started.users += 1
+    server = started.server
     return ServedBase(path, name, fingerprint, open_vocabulary(path), (Replica(server.client, server.adapters, server),))
+
+
+def let_go(server: Server) -> None:
+    """One user fewer of a server that `start_base` gave; the last one stops it."""
+    with _LOCK:
+        started = _STARTED.get(server.launch)
+        if started and started.server is server:
+            started.users -= 1
+            if started.users:
+                return
+            del _STARTED[server.launch]
+    atexit.unregister(server.stop)
+    server.stop()
 
 
 def attach_base(path: Path, *urls: str, quorum: int | None = None) -> ServedBase:

@@ -81,7 +81,9 @@ class Server:
         """
         try:
             self._begin()
-        except BaseException:  # Ctrl-C, too.
+        except BaseException as broken:  # Ctrl-C, too.
+            if isinstance(broken, StepERError):
+                self._become("failed", str(broken))
             self.stop()
             raise
         self._watcher.start()
@@ -154,8 +156,12 @@ class Server:
             LOG.warning("the vLLM server of %s died and is started again; its log is %s", self.launch.name, self.log)
             self._become("starting")
             self._end()
-            with suppress(StepERError):
+            try:
                 self._begin()
+            except (StepERError, OSError) as failed:
+                LOG.warning("%s", failed)
+                self._end()  # Alive but not answering, or begun while it was told to stop.
+            else:
                 self.restarts += 1
 
     def _lives(self) -> bool:
@@ -191,7 +197,6 @@ class Server:
             self._changed.notify_all()
 
     def _did_not_start(self, why: str) -> StepERError:
-        self._become("failed", why)
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.log.is_file() else []
         if any("No module named 'vllm'" in line for line in lines[-LAST_LINES:]):
             return DependencyError("vLLM is not installed", where=sys.executable,

@@ -135,8 +135,8 @@ class Tries:
         if broken is not None and not isinstance(broken, BROKEN):
             raise ModelError(f"the server went silent: {broken or type(broken).__name__}", where=self._where,
                              fix="look into its log; give it less at once, or a longer timeout") from broken
-        if self.left <= 0:
+        asked = broken.after if isinstance(broken, Busy) else 0.0
+        if asked > self.left or self.left <= 0:
             raise ModelError(f"the server does not answer: {broken or 'the stream broke off'}", where=self._where,
                              fix="look into its log, and start it again") from broken
-        asked = broken.after if isinstance(broken, Busy) else 0.0
         return max(asked, min(0.1 * 2.0 ** (self._failed - 1), 5.0))

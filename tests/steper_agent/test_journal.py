@@ -184,6 +184,16 @@ def test_a_lossy_journal_costs_nobody_an_answer(tmp_path, monkeypatch, caplog):
     ]  # fmt: skip
 
 
+def test_a_lossy_journal_remembers_no_run_and_minds_no_old_line(tmp_path):
+    path = tmp_path / "j.jsonl"
+    path.write_text("damaged long ago\n")
+    with Journal(path, lossy=True) as journal:
+        journal.append(node("r"))
+        assert journal.recall("r", node("r").key) is None
+        assert not journal.finished
+    assert len(path.read_text().splitlines()) == 2
+
+
 def test_threads_never_mix_their_lines(tmp_path):
     with Journal(tmp_path / "j.jsonl") as journal:
         def work(name: str) -> None:

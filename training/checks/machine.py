@@ -17,6 +17,7 @@ from graphs.strategies.strategy import Chain
 from graphs.strategies.tool_calling import SEARCH_TOOL
 from steper_agent.errors import DependencyError, ModelError
 from steper_agent.journal import Journal, read
+from steper_agent.machine import free_memory
 from steper_agent.models.spec import split_local
 from steper_agent.records import NodeRecord, Step
 from training import disk
@@ -100,7 +101,7 @@ def _memory() -> float:
 
     if torch.cuda.is_available():
         return float(torch.cuda.mem_get_info()[0])
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"))
+    return float(free_memory())
 
 
 def gpus(opened: Opened) -> Findings:

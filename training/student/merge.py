@@ -58,9 +58,8 @@ def merge(config: MergeConfig) -> Merged:
         AdapterError: the student is no adapter, does not fit, or the merged model gives other logits.
         ConfigError: the base is not to be found, or there is something at `out`.
     """
-    from steper_agent.students.golden import read_golden
     from steper_agent.students.merge import merged_folder
-    from steper_agent.students.student import verify_student
+    from steper_agent.students.student import read_golden, verify_student
     from steper_agent.students.weights import ADAPTER_CONFIG, count_parameters
 
     if config.out.exists():

@@ -336,11 +336,11 @@ class StudentsPane(Container):
 
 def _reported(swap: Callable[[], SwapReport], serving: str) -> SwapReport:
     """A swap comes to a report, also where it raises what a bad student makes it raise."""
-    from steper_agent.models.slot import REFUSALS, SwapReport
+    from steper_agent.models.slot import SwapReport
 
     try:
         return swap()
-    except REFUSALS as refusal:
+    except Exception as refusal:
         return SwapReport(before=serving, after=serving, seconds={}, ok=False, reason=plain(words_of(refusal)))
 
 

@@ -112,7 +112,7 @@ def _tail(pack: list[_Span], text: str, most: int) -> list[_Span]:
         span = pack[at]
         starts = [found.end() for found in _SENTENCE_END.finditer(text, span.begins, span.ends)]
         for begins in (*reversed(starts), span.begins):
-            longer = [_Span(begins, span.ends), *pack[at + 1 :]]
+            longer = [_stripped(text, begins, span.ends), *pack[at + 1 :]]
             if _length(longer) > most or longer == pack:
                 return tail
             tail = longer

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from steper_agent.errors import AdapterError, ModelError
+from steper_agent.errors import AdapterError, DependencyError, ModelError
 from steper_agent.models.decoding import Done, Event, Piece, Request, Ticket
 from steper_agent.models.engine import Engine, choose_batch
 from tests.tiny import tiny_base
@@ -126,22 +127,37 @@ def test_a_cancelled_request_stops_and_the_engine_goes_on(engine: Engine) -> Non
     assert ids(engine, Request((7, 8, 9), max_tokens=3))
 
 
+class Odd(Exception):
+    """What nobody thought of."""
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("out of memory"), Odd("out of memory")], ids=lambda fault: type(fault).__name__)
 def test_a_fault_inside_a_generation_reaches_the_caller_and_the_engine_lives(
-    base: Path, monkeypatch: pytest.MonkeyPatch
+    base: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     engine = Engine(base)
 
-    def broken(**_: Any) -> None:
-        raise RuntimeError("out of memory")
+    def broken(*_: Any, **__: Any) -> None:
+        raise fault
 
     with monkeypatch.context() as patch:
         patch.setattr(engine._model, "generate", broken)
+        patch.setattr(engine._adapters, "load", broken)
         with pytest.raises(ModelError, match="out of memory"):
             ids(engine, Request((5,)))
+        with pytest.raises(type(fault), match="out of memory"):
+            engine.load_adapter("anywhere")
     assert ids(engine, Request((5,), max_tokens=2))
     engine.close()
     with pytest.raises(ModelError, match="closed"):
         ids(engine, Request((5,)))
+
+
+def test_without_peft_a_student_is_refused_with_the_cure(engine: Engine, students: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(DependencyError, match="PEFT") as missing:
+        engine.load_adapter(students[0])
+    assert "pip install" in missing.value.fix
 
 
 def test_an_adapter_that_is_damaged_leaves_the_engine_as_it_was(engine: Engine, tmp_path: Path) -> None:

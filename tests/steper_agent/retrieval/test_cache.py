@@ -15,7 +15,7 @@ from steper_agent.records import Hit, Passage
 from steper_agent.retrieval.cache import Key, SearchCache, size_of
 from tests.steper_agent.retrieval.stacks import hits_of
 
-keys = st.builds(Key, st.sampled_from("xy"), st.sampled_from("abc"), st.integers(1, 3), st.sampled_from(["", "rerank"]))
+keys = st.builds(Key, st.sampled_from("xy"), st.sampled_from("abc"), st.integers(1, 3))
 
 
 @given(st.lists(keys, max_size=40), st.integers(0, 6))
@@ -24,15 +24,15 @@ def test_it_answers_as_a_search_would_and_keeps_the_ones_used_last(asked: list[K
     for key in asked:
         found = cache.get(key)
         assert (found is not None) == (key in used)
-        assert found in (None, hits_of(key.digest + key.settings, key.query, key.k))
+        assert found in (None, hits_of(key.digest, key.query, key.k))
         if found is None:
-            cache.put(key, hits_of(key.digest + key.settings, key.query, key.k))
+            cache.put(key, hits_of(key.digest, key.query, key.k))
         used = [*(one for one in used if one != key), key][-most:] if most else []
         assert cache.counts.entries == len(used)
     assert cache.counts[:2] == (len(asked) - cache.counts.misses, cache.counts.misses)
 
 
-@pytest.mark.parametrize("change", [{"digest": "y"}, {"query": "b"}, {"k": 2}, {"settings": "rerank"}])
+@pytest.mark.parametrize("change", [{"digest": "y"}, {"query": "b"}, {"k": 2}])
 def test_whatever_moves_hits_is_in_the_key(change: dict[str, object]) -> None:
     cache, key = SearchCache(), Key("x", "a", 1)
     cache.put(key, hits_of("x", "a", 1))

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from steper_agent.errors import ConfigError, IndexFault
 from steper_agent.records import Passage
-from steper_agent.retrieval import dense
 from steper_agent.retrieval.choosing import DenseKind, Flat, Hnsw, Ivf, IvfPq, choose
 from steper_agent.retrieval.dense import DenseIndex, build, extend
 from steper_agent.retrieval.openmp import BLAS_FROM
@@ -217,7 +216,6 @@ def test_a_build_that_fails_leaves_the_file_before_it(
 ) -> None:
     opened(unit_mixture(300, WIDTH), tmp_path, settings)
     before = (tmp_path / "dense.faiss").read_bytes()
-    monkeypatch.setattr(dense, "sync_folder", lambda _folder: None)
     monkeypatch.setattr("os.fsync", lambda _handle: (_ for _ in ()).throw(OSError(28, "no space left")))
     with pytest.raises(OSError, match="no space"):
         build(shards_of(unit_mixture(400, WIDTH), tmp_path / "more"), tmp_path / "dense.faiss", settings)

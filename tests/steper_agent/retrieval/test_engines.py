@@ -12,7 +12,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 
 from steper_agent.records import Passage
 from steper_agent.retrieval.engines import StoreRetriever, fill, read, stored
-from steper_agent.retrieval.foreign import hits_from
+from steper_agent.retrieval.foreign import hits_from, search
 from tests.steper_agent.retrieval.shelves import PASSAGES, HashEncoder
 
 BOOKS = [Passage(**passage) for passage in PASSAGES]
@@ -80,3 +80,10 @@ async def test_options_follow_the_query_and_a_blank_one_is_not_asked(store: InMe
     assert [document.id for document in await retriever.ainvoke("Málaga", k=1)] == ["d"]
     assert retriever.invoke(" ") == await retriever.ainvoke("") == []
     assert asked == ["London", "Málaga"]
+
+
+async def test_a_step_gets_as_many_passages_as_it_asks_for_whatever_the_retrievers_own_number(store: InMemoryVectorStore) -> None:
+    fill(store, BOOKS)
+    retriever = StoreRetriever(store=store, k=2)
+    assert [len(await search(retriever, "London", k)) for k in (0, 1, 3, 4)] == [0, 1, 3, 4]
+    assert await search(retriever, "London", 3) == retriever.search("London", 3) == hits_from(retriever.invoke("London", k=3), 3)

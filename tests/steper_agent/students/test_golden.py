@@ -19,10 +19,9 @@ from steper_agent.students.golden import (
     check_golden,
     divergence,
     golden_of,
-    read_golden,
     write_golden,
 )
-from steper_agent.students.student import GOLDEN, content_hash
+from steper_agent.students.student import GOLDEN, check_student, content_hash, read_card, read_golden, save_student
 from tests.tiny import tiny_adapter, tiny_base
 
 PROMPTS = [tuple(range(start, start + 30)) for start in (10, 60, 110)]
@@ -35,6 +34,7 @@ def said(tokens: list[int], logprobs: list[float], margins: list[float]) -> Done
     return Done(tuple(tokens), "length", tuple(chances))
 
 
+SAID = said([5, 6], [-0.1, -0.2], [1.0, 1.0])
 replies = st.lists(st.tuples(st.integers(0, 99), st.floats(-2, 0), st.floats(0, 5)), min_size=1, max_size=12)
 
 
@@ -96,7 +96,19 @@ def test_a_student_agrees_with_its_trainer_and_a_spoilt_one_does_not(tmp_path: P
 
 def test_a_damaged_file_is_named_by_its_line_and_none_is_none(tmp_path: Path) -> None:
     assert read_golden(tmp_path) == []
-    (tmp_path / GOLDEN).write_text("{}\n")
-    with pytest.raises(AdapterError) as bad:
-        read_golden(tmp_path)
-    assert str(bad.value.where).endswith(f"{GOLDEN}:1")
+    whole = golden_of("aggregation", 1, PROMPTS[0], SAID)
+    for broken in ("{}", whole.model_copy(update={"margins": ()}).model_dump_json()):
+        (tmp_path / GOLDEN).write_text(f"{whole.model_dump_json()}\n{broken}\n")
+        with pytest.raises(AdapterError) as bad:
+            read_golden(tmp_path)
+        assert str(bad.value.where).endswith(f"{GOLDEN}:2")
+
+
+def test_a_student_whose_golden_replies_cannot_be_read_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
+    base = tiny_base(tmp_path / "base")
+    student = tiny_adapter(base, tmp_path / "student")
+    uneven = golden_of("aggregation", 1, PROMPTS[0], SAID).model_copy(update={"logprobs": ()})
+    write_golden(student, [uneven])
+    save_student(student, read_card(student))
+    with pytest.raises(AdapterError, match="golden reply"):
+        check_student(student)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from steper_agent.models.local import LocalChatModel
 from steper_agent.models.slot import ModelSlot
 from steper_agent.students.student import save_student
-from steper_agent.students.swap import Terms, swap_student
+from steper_agent.students.swap import Terms, swap_base, swap_student
 from tests.tiny import tiny_adapter, tiny_base, tiny_card
 
 ASK: list[BaseMessage] = [HumanMessage("Question: who wrote the book?")]
@@ -82,5 +83,19 @@ def test_a_student_with_full_weights_serves_as_it_would_alone(base: LocalChatMod
     assert alone.version == card.name
     assert slot.model(card.name).invoke(ASK).content == alone.invoke(ASK).content != base.invoke(ASK).content
     alone.engine.close()
-    slot.swap(lambda: base)
-    assert slot.drain(1)
+    assert slot.model(card.name).fingerprint == base.fingerprint, "students are made for the base"
+    report = swap_base(slot, base, drain=1)
+    assert (report.after, report.drained, slot.loaded) == (base.version, True, (base.version,))
+
+
+def test_a_model_that_is_given_full_weights_keeps_no_base_in_memory(base: LocalChatModel, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(base.path, tmp_path / "full"))
+    save_student(folder, tiny_card(Path(base.path), "full"))
+
+    def engines() -> int:
+        return sum(thread.name == f"engine {Path(base.path).name}" for thread in threading.enumerate())
+
+    before = engines()
+    whole = LocalChatModel(path=base.path, adapter=str(folder))
+    assert (engines(), whole.fingerprint) == (before, base.fingerprint)
+    whole.engine.close()

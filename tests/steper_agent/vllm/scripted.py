@@ -10,9 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Body = dict[str, Any]
-Says = Callable[[int, Body], Iterator[bytes | int]]
-"""From the number of the request and its body to pieces of the stream; a whole number first is the status, a last -1 breaks
-the connection."""
+Refusal = tuple[int, dict[str, str]]
+Says = Callable[[int, Body], Iterator[bytes | int | Refusal]]
+"""From the number of the request and its body to pieces of the stream; a whole number first is the status, also with headers, a
+last -1 breaks the connection."""
 
 
 def told(ids: list[int], reason: str | None = None) -> bytes:
@@ -38,11 +39,13 @@ def scripted(says: Says) -> Iterator[tuple[str, list[Body]]]:
                 bodies.append(body)
             pieces = says(number, body)
             first = next(pieces)
-            status, first = (first, b"") if isinstance(first, int) else (200, first)
+            status, headers = first if isinstance(first, tuple) else (first if isinstance(first, int) else 200, {})
             self.send_response(status)
+            for header in headers.items():
+                self.send_header(*header)
             self.send_header("transfer-encoding", "chunked")
             self.end_headers()
-            for piece in (first, *pieces):
+            for piece in (first if isinstance(first, bytes) else b"", *pieces):
                 if piece == -1:
                     self.close_connection = True
                     self.connection.close()

@@ -91,7 +91,14 @@ async def test_new_weights_never_take_an_old_name(client: httpx.AsyncClient, stu
     assert (await client.post(guard.LOADING, headers=bearing(ADMIN), json=asked)).status_code == 403
 
 
-def test_without_tokens_there_is_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(guard.TOKEN, raising=False)
-    with pytest.raises(KeyError):
+@pytest.mark.parametrize("missing", [guard.TOKEN, guard.ADMIN_TOKEN])
+def test_without_tokens_there_is_no_server(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (guard.TOKEN, guard.ADMIN_TOKEN):
+        monkeypatch.setenv(name, "s3cret")
+    Guard(behind)
+    monkeypatch.setenv(missing, "")
+    with pytest.raises(RuntimeError, match=missing):
+        Guard(behind)
+    monkeypatch.delenv(missing)
+    with pytest.raises(RuntimeError, match=missing):
         Guard(behind)

@@ -131,6 +131,15 @@ async def test_patience_ends() -> None:
         [event async for event in source("http://127.0.0.1:9", patience=0.3).astream(REQUEST)]
 
 
+async def test_a_server_that_asks_for_more_patience_than_there_is_is_given_up_at_once() -> None:
+    with scripted(lambda *_: iter([(429, {"Retry-After": "86400"})])) as (url, bodies):
+        with pytest.raises(ModelError, match="does not answer"):
+            list(source(url, patience=60.0).stream(REQUEST))
+        with pytest.raises(ModelError, match="does not answer"):
+            [event async for event in source(url, patience=60.0).astream(REQUEST)]
+    assert len(bodies) == 2
+
+
 async def test_a_server_that_stays_silent_is_given_up_and_not_asked_again() -> None:
     def silent(number: int, body: Body) -> Iterator[bytes | int]:
         del number, body

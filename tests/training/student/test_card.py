@@ -12,8 +12,8 @@ from huggingface_hub import ModelCard
 
 from steper_agent.errors import AdapterError, ConfigError
 from steper_agent.records import KINDS, StudentCard
-from steper_agent.students.golden import check_golden, read_golden
-from steper_agent.students.student import content_hash, verify_student
+from steper_agent.students.golden import check_golden
+from steper_agent.students.student import content_hash, read_golden, verify_student
 from tests.tiny import tiny_adapter, tiny_base
 from tests.training.journals import make_journal
 from training import distill

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from steper_agent.errors import ConfigError
@@ -45,6 +45,7 @@ def test_without_overlap_it_is_paragraphs_packed_in_order(text: str, size: int) 
 
 @settings(deadline=None)
 @given(TEXTS, SIZES, st.integers(min_value=0, max_value=49))
+@example("!.\n a\n  ! .", 7, 3)
 def test_every_sign_is_kept_in_order_within_the_stated_size(text: str, size: int, overlap: int) -> None:
     found = list(chunks(text, Chunking(chars=size, overlap=min(overlap, size - 1))))
     assert all(0 < len(chunk.text) <= size for chunk in found)
