@@ -18,6 +18,8 @@ from graphs.state import Context, QAState
 from steper_agent.errors import ConfigError
 
 T = TypeVar("T")
+GRACE = 10.0
+"""Seconds that work which is told to end may take."""
 _SYNC = contextvars.ContextVar("steper_sync", default=False)
 AsyncNode = Callable[[QAState, Runtime[Context], RunnableConfig], Coroutine[Any, Any, dict[str, Any]]]
 
@@ -102,13 +104,24 @@ def _settle(settle: Callable[[Any], None], value: Any, made: asyncio.Future[Any]
 
 
 def run_blocking(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the background loop, with the caller's context variables, and wait for it."""
-    loop, carried = _loop(), contextvars.copy_context()
+    """Run a coroutine on the background loop, with the caller's context variables, and wait for it. Ctrl-C ends the work, and not
+    the waiting alone."""
+    loop, carried, is_over = _loop(), contextvars.copy_context(), threading.Event()
 
     async def carry() -> T:
-        return await loop.create_task(work, context=carried)
+        try:
+            return await loop.create_task(work, context=carried)
+        finally:
+            is_over.set()
 
-    return asyncio.run_coroutine_threadsafe(carry(), loop).result()
+    future = asyncio.run_coroutine_threadsafe(carry(), loop)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        # What it writes to is the caller's, who may close it now.
+        is_over.wait(GRACE)
+        raise
 
 
 @cache

@@ -18,7 +18,7 @@ from langgraph.runtime import Runtime
 
 from graphs.asking import leased, version_of
 from graphs.recording import By, Done, recorded
-from graphs.state import Context, QAState
+from graphs.state import Context, QAState, question_id
 from graphs.strategies import strategy_named
 from graphs.teacher import Teacher
 from graphs.turns import last_turn, next_turn
@@ -33,6 +33,8 @@ ASK: dict[State, Ask] = {"reason": next_turn, "answer": last_turn}
 async def turn(of: State, state: QAState, runtime: Runtime[Context], config: RunnableConfig) -> tuple[str, NodeRecord]:
     """The run's next turn, or its last, and the version of the run's model: by that model, or taken from the teacher."""
     version, model = leased(state, runtime.context)
+    # The lease of a run that failed before may be of another version: what is asked now is asked of this one.
+    state = {**state, "model": version}
     teacher = runtime.context.teacher
     if teacher is None or not _takes(teacher, state, of):
         return version, await ASK[of](model, state, runtime, config, None)
@@ -88,7 +90,7 @@ def _by(teacher: Teacher, state: QAState, of: State) -> By:
 
 
 def _takes(teacher: Teacher, state: QAState, of: State) -> bool:
-    return teacher.takes(state.get("about", {}).get("id", state["run"]), len(state["steps"]), of)
+    return teacher.takes(question_id(state), len(state["steps"]), of)
 
 
 def _before(state: QAState, step: int) -> QAState:

@@ -16,11 +16,11 @@ from graphs.evidence import evidence_of
 from graphs.labelling import label, turn
 from graphs.recording import Done, recorded
 from graphs.searching import look_up
-from graphs.state import Context, QAState, StepState, call_of, call_state, chain_of
+from graphs.state import Context, QAState, StepState, call_of, call_state, chain_of, question_of
 from graphs.strategies import strategy_named
 from graphs.strategies.strategy import SEARCH, query_of, search
 from steper_agent.models.slot import ModelSlot
-from steper_agent.records import Finished, Question
+from steper_agent.records import Finished
 
 MOST_TURNS = 100
 """Turns of a conversation that a thread keeps; a question is rewritten from far fewer."""
@@ -146,10 +146,3 @@ def _close(state: QAState, context: Context, text: str, stop: str) -> None:
     end = {"run": state["run"], "question": question_of(state).model_dump(), "strategy": context.strategy, "answer": text,
            "stop": stop, "model": state["model"], "recipe": context.recipe, "seconds": time.time() - state["started"]}
     context.journal.append(Finished.model_validate(end))
-
-
-def question_of(state: QAState) -> Question:
-    """The question's record: the caller's own where it is about this question, with the text the run answered."""
-    about = state.get("about", {})
-    own = about if about.get("text", state["asked"]) == state["asked"] else {}
-    return Question.model_validate({"id": state["run"], **own, "text": state["question"]})

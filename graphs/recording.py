@@ -10,9 +10,10 @@ from typing import Any
 
 from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
+from langgraph.errors import GraphBubbleUp
 from langgraph.runtime import Runtime
 
-from graphs.state import Context, QAState
+from graphs.state import Context, QAState, question_id
 from steper_agent.durable import digest
 from steper_agent.models.likely import likely_in
 from steper_agent.models.slot import ModelSlot
@@ -53,13 +54,13 @@ async def recorded(
 ) -> NodeRecord:  # fmt: skip
     """Run `act` once for this input, within the time limit, and journal how it ended.
 
-    The key names the work: the node, its step, everything it was given, and the versions of the run's model and of whoever else
-    did it. A failure is journalled too, gives the lease back, and is raised.
+    The key names the work: the node, its step, everything it was given, the recipe, and the versions of the run's model and of
+    whoever else did it. A failure is journalled too, gives the lease back, and is raised.
     """
     context, start, whose = runtime.context, time.perf_counter(), by or By(state["model"])
     # A query opens the step that all after it belong to.
     step, others = len(state["steps"]) + (node == "form_query"), [[by.version, by.of]] if by else []
-    key = digest([node, step, given_text, given, state["model"], context.k, context.strategy, *others])
+    key = digest([node, step, given_text, given, state["model"], context.k, context.strategy, context.recipe, *others])
     if context.journal is not None and (known := context.journal.recall(state["run"], key)):
         return known
 
@@ -67,7 +68,7 @@ async def recorded(
         fields = {name: getattr(done, name) for name in Done.__slots__}
         fields["parameters"] = {**done.parameters, **whose.parameters}
         record = NodeRecord(
-            run=state["run"], question_id=state.get("about", {}).get("id", state["run"]), node=node, step=step, key=key,
+            run=state["run"], question_id=question_id(state), node=node, step=step, key=key,
             of=whose.of, input=given_text, model=whose.version, seconds=time.perf_counter() - start, **fields,
         )  # fmt: skip
         if context.journal is not None:
@@ -79,12 +80,16 @@ async def recorded(
     try:
         limit = context.timeout.get(node) if isinstance(context.timeout, Mapping) else context.timeout
         return write(await asyncio.wait_for(act(), limit))
+    except GraphBubbleUp:
+        raise  # A tool asks a person: the run rests, and has not failed.
     except BaseException as bad:
         # A cancelled node is journalled and gives its lease back like a failed one; whatever it was is raised again.
         timed_out = isinstance(bad, TimeoutError)
-        write(Done("", outcome="timeout" if timed_out else "error", note=f"{type(bad).__name__}: {bad}"))
-        if isinstance(context.model, ModelSlot):
-            context.model.release(state["run"])
+        try:
+            write(Done("", outcome="timeout" if timed_out else "error", note=f"{type(bad).__name__}: {bad}"))
+        finally:
+            if isinstance(context.model, ModelSlot):
+                context.model.release(state["run"])
         raise
 
 

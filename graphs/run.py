@@ -11,16 +11,16 @@ from typing import Any, cast
 
 from graphs.asking import prompt_of, tools_of, version_of
 from graphs.bridge import run_blocking
-from graphs.nodes import question_of
 from graphs.pacing import Pace
 from graphs.retrying import PACED
-from graphs.state import Context, QAState, chain_of
+from graphs.state import Context, QAState, chain_of, question_of
 from graphs.stepwise import StepwiseGraph, build_graph
 from graphs.strategies import strategy_named
 from graphs.strategies.strategy import Chain, search
 from steper_agent.durable import digest
 from steper_agent.errors import StepERError
 from steper_agent.models.slot import ModelSlot
+from steper_agent.plain import plain
 from steper_agent.records import Hit, Passage, Question, Step, Trajectory
 
 __all__ = ["Context", "answer_all", "build_graph", "recipe_of", "trajectory_of"]
@@ -83,7 +83,7 @@ async def _answer(question: Question, context: Context, pace: Pace) -> tuple[Tra
         raise
     except Exception as bad:
         # Any provider's client may raise anything; the node that failed is in the journal, with what it said.
-        LOG.warning("question %s failed: %s: %s", question.id, type(bad).__name__, bad)
+        LOG.warning("question %s failed: %s: %s", plain(question.id), type(bad).__name__, plain(str(bad)))
         failed = Trajectory(question=question, strategy=context.strategy, steps=(), answer="", stop="error",
                             model=model_version(context), recipe=context.recipe)
         return failed, time.perf_counter() - begun

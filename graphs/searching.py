@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
+import weakref
 from collections.abc import Sequence
 
 from langchain_core.retrievers import BaseRetriever
@@ -19,6 +21,8 @@ from steper_agent.retrieval.foreign import search
 NAMESPACE = ("steper", "search")
 LONGEST_RESULT = 10_000
 """Characters of another tool's result that a model is shown."""
+_NAMES: dict[int, tuple[weakref.ref[BaseRetriever], str]] = {}
+"""Of retrievers without a digest, by their place in memory."""
 
 
 async def look_up(calls: Sequence[Call], seen: set[str], context: Context, config: RunnableConfig) -> tuple[list[Call], list[Hit], int]:
@@ -67,5 +71,12 @@ async def _search(query: str, context: Context) -> tuple[Hit, ...]:
 
 
 def identity(retriever: BaseRetriever) -> str:
-    """Equal for retrievers that answer alike: an index knows its digest, any other is only like itself."""
-    return str(getattr(retriever, "digest", "")) or f"{type(retriever).__name__}@{id(retriever)}"
+    """Equal for retrievers that answer alike: an index knows its digest, any other is only like itself, and gets a name that nobody
+    else has, for a cache may outlive it, and the place in memory that was its own."""
+    if known := str(getattr(retriever, "digest", "")):
+        return known
+    is_it, name = _NAMES.get(id(retriever), (None, ""))
+    if is_it is None or is_it() is not retriever:
+        name = uuid.uuid4().hex
+        _NAMES[id(retriever)] = weakref.ref(retriever), name
+    return name

@@ -17,7 +17,7 @@ from graphs.strategies.strategy import Chain
 from graphs.teacher import Teacher
 from steper_agent.journal import Journal
 from steper_agent.models.slot import ModelSlot
-from steper_agent.records import Call, Hit, Passage, Step
+from steper_agent.records import Call, Hit, Passage, Question, Step
 
 
 class CallState(TypedDict):
@@ -150,3 +150,18 @@ def call_of(call: CallState) -> Call:
 
 def call_state(call: Call) -> CallState:
     return CallState(tool=call.tool, arguments=call.arguments, passage_ids=list(call.passage_ids), result=call.result)
+
+
+def question_of(state: QAState) -> Question:
+    """The question's record: the caller's own where it is about this question, with the text the run answered."""
+    return Question.model_validate({"id": state["run"], **_about(state), "text": state["question"]})
+
+
+def question_id(state: QAState) -> str:
+    return str(_about(state).get("id", state["run"]))
+
+
+def _about(state: QAState) -> Mapping[str, Any]:
+    """A thread keeps the record of its first question, which says nothing of a later one."""
+    about = state.get("about", {})
+    return about if about.get("text", state["asked"]) == state["asked"] else {}

@@ -9,7 +9,7 @@ from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import BaseModel, Field
 
 from graphs.state import Context, QAState
-from graphs.stepwise import build_graph
+from graphs.stepwise import FUSE, build_graph
 
 NAME = "answer_question"
 DESCRIPTION = (
@@ -24,17 +24,22 @@ class Asked(BaseModel):
 
 def as_tool(context: Context, *, name: str = NAME, description: str = DESCRIPTION) -> BaseTool:
     """A tool for `create_agent` or any other tool-calling program. Its artifact is the run's final state."""
-    graph = build_graph(context)
+    graph = build_graph()
 
     def answer(question: str, config: RunnableConfig) -> tuple[str, dict[str, Any]]:
-        return _told(cast(QAState, graph.invoke({"question": question}, config, context=context)))
+        return _told(cast(QAState, graph.invoke({"question": question}, _unlimited(config), context=context)))
 
     async def aanswer(question: str, config: RunnableConfig) -> tuple[str, dict[str, Any]]:
-        return _told(cast(QAState, await graph.ainvoke({"question": question}, config, context=context)))
+        return _told(cast(QAState, await graph.ainvoke({"question": question}, _unlimited(config), context=context)))
 
     return StructuredTool.from_function(
         answer, aanswer, name=name, description=description, args_schema=Asked, response_format="content_and_artifact"
     )
+
+
+def _unlimited(config: RunnableConfig) -> RunnableConfig:
+    """The caller's, but for its recursion limit, LangChain's 25 where it gives none: eight steps would reach it."""
+    return {**config, "recursion_limit": FUSE}
 
 
 def _told(state: QAState) -> tuple[str, dict[str, Any]]:

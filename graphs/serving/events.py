@@ -108,7 +108,8 @@ class Reasoning:
         self._raw = ""
         self._shown = ""
         self._message: str | None = None
-        self._begun = False
+        self.has_begun = False
+        """Whether anything was shown."""
 
     def more(self, text: str, message: str | None) -> str:
         """What another token adds to what is shown; space at a line's end waits for what follows it."""
@@ -130,9 +131,9 @@ class Reasoning:
 
     def _show(self, text: str) -> str:
         added = text[len(self._shown) :]
-        lead = "\n" if added and not self._shown and self._begun else ""
+        lead = "\n" if added and not self._shown and self.has_begun else ""
         self._shown = text
-        self._begun = self._begun or bool(added)
+        self.has_begun = self.has_begun or bool(added)
         return lead + added
 
 

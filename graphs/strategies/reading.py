@@ -7,7 +7,7 @@ import re
 from langchain_core.messages import AIMessage
 
 LONGEST = 20_000
-"""Characters of a reply that are read; a model that writes more has lost its way."""
+"""Characters of a reply, its thoughts left out, that are read; a model that writes more has lost its way."""
 
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", flags=re.DOTALL)
 _CONCLUSION = re.compile(r"\bthe (?:final )?answer is:?[ \t]*(?P<answer>[^:\s][^\n]*)", flags=re.IGNORECASE)
@@ -15,8 +15,7 @@ _CONCLUSION = re.compile(r"\bthe (?:final )?answer is:?[ \t]*(?P<answer>[^:\s][^
 
 def visible(reply: AIMessage) -> str:
     """What a reply says aloud, without a thinking model's thoughts."""
-    text = reply.text[:LONGEST]
-    return _THOUGHT.sub("", text).rpartition("</think>")[2]
+    return _THOUGHT.sub("", reply.text).rpartition("</think>")[2][:LONGEST]
 
 
 def one_line(text: str) -> str:

@@ -24,6 +24,7 @@ from pydantic import PrivateAttr
 from graphs.checkpoints import async_sqlite_checkpoints, sqlite_checkpoints, strict_serializer
 from graphs.retrying import is_passing
 from graphs.run import Context, build_graph
+from graphs.searching import identity
 from graphs.tool import as_tool
 from steper_agent.errors import ConfigError, ModelError
 from steper_agent.journal import Journal, read, trajectories
@@ -109,6 +110,14 @@ def test_an_agent_uses_it_as_a_tool() -> None:
     assert said[-1].text == "It was 1775."
 
 
+@pytest.mark.parametrize("limit", [{}, {"recursion_limit": 3}])
+async def test_the_tool_ends_by_its_budget_and_not_by_anybodys_recursion_limit(limit: Any) -> None:
+    lines = (*(f"Line {number}." for number in range(10)), "late")
+    for ask in (as_tool(context(*lines, steps=10)).ainvoke, as_tool(context(*lines, steps=10)).invoke):
+        made = ask({"question": QUESTION}, limit)
+        assert "late" in (await made if asyncio.iscoroutine(made) else made)
+
+
 async def test_the_tool_serves_async_callers_and_owns_up_to_an_unsupported_answer() -> None:
     told = await as_tool(context("So the answer is: Atlantis.")).ainvoke({"question": QUESTION})
     assert told == "Atlantis\nNo passage that was read supports this answer."
@@ -156,6 +165,17 @@ def test_a_thread_begins_every_question_anew_and_remembers_the_conversation() ->
     assert first["run"] != second["run"]
     assert [turn["content"] for turn in second["history"]] == [QUESTION, "1775", "And where was she born?", "Steventon"]
     assert f"Q: {QUESTION}\nA: 1775\n" in model.seen[2][-1].text
+
+
+def test_the_record_of_a_threads_first_question_is_not_that_of_a_later_one(tmp_path: Path) -> None:
+    lines = (*LINES, "Where was Jane Austen born?", "So the answer is: Steventon.")
+    with Journal(tmp_path / "j.jsonl") as journal:
+        graph = build_graph(context(*lines, journal=journal), checkpointer=InMemorySaver(serde=strict_serializer()))
+        graph.invoke({"question": QUESTION, "about": {"id": "own", "text": QUESTION}}, thread("t"))
+        second = graph.invoke({"question": "And where was she born?"}, thread("t"))
+    ids = {record.run: record.question_id for record in read(tmp_path / "j.jsonl") if isinstance(record, NodeRecord)}
+    assert sorted(ids.values()) == sorted(("own", second["run"]))
+    assert ids[second["run"]] == second["run"]
 
 
 def test_a_run_that_was_given_up_leaves_nothing_to_the_next(tmp_path: Path) -> None:
@@ -271,6 +291,26 @@ def test_a_passing_fault_is_tried_again_and_every_try_is_journalled(tmp_path: Pa
     assert slot.drain(0.0)
 
 
+def test_a_turn_that_is_tried_again_is_journalled_under_the_version_that_wrote_it(tmp_path: Path) -> None:
+    new = Script(lines=LINES, version="new")
+
+    class Leaves(Script):
+        """Fails; before it is tried again its version is gone."""
+
+        def _generate(self, *_: Any, **__: Any) -> Any:
+            slot.swap(lambda: new)
+            threading.Thread(target=slot.drain, args=(5.0,)).start()
+            raise ConnectionError("reset")
+
+    slot = ModelSlot(Leaves(lines=(), version="old"))
+    patient = RetryPolicy(initial_interval=0.3, jitter=False, max_attempts=2, retry_on=is_passing)
+    with Journal(tmp_path / "j.jsonl") as journal:
+        made = build_graph(Context(slot, SHELF, journal=journal), retry=patient).invoke({"question": QUESTION})
+    assert (made["model"], slot.loaded) == ("new", ("new",))
+    turns = [(r.model, r.outcome) for r in read(tmp_path / "j.jsonl") if isinstance(r, NodeRecord) and r.node == "reason"]
+    assert turns == [("old", "error"), ("new", "ok"), ("new", "ok")]
+
+
 @pytest.mark.parametrize("error", [Refused(401), ValueError("bad"), ModelError("x", where="y", fix="z")])
 def test_what_a_person_must_mend_is_not_tried_again(error: Exception) -> None:
     model = Flaky(lines=LINES, errors=[error])
@@ -359,6 +399,12 @@ def test_searches_are_cached_by_index_query_and_k() -> None:
     assert found._all == 4
     other = Counting(texts={"Emma": "Something else about Emma."})
     assert ask(other, 4)["passages"] != first["passages"]
+
+
+def test_retrievers_without_a_digest_are_never_taken_for_one_another() -> None:
+    found = Counting(texts=SHELF.texts)
+    assert identity(found) == identity(found)
+    assert len({identity(Counting(texts={})) for _ in range(50)}) == 50
 
 
 def test_many_threads_may_ask_at_once() -> None:

@@ -99,6 +99,17 @@ def test_a_killed_run_recalls_what_the_journal_holds(tmp_path: Path, kept: int) 
     assert len(list(read(half))) == len(list(read(whole)))
 
 
+@pytest.mark.parametrize(("recipe", "left_to_say", "searched"), [("one", LINES[1:], 1), ("another", LINES, 2)])
+def test_work_of_another_recipe_is_not_recalled(tmp_path: Path, recipe: str, left_to_say: tuple[str, ...], searched: int) -> None:
+    question = Question(id="q1", text=QUESTION)
+    for lines, name, stop in ((LINES[:1], "one", "error"), (left_to_say, recipe, "answered")):
+        with Journal(tmp_path / "j.jsonl") as journal:
+            (made,) = answer_all([question], Context(Script(lines=lines), SHELF, journal=journal, recipe=name))
+        assert made.stop == stop
+    first = [r for r in read(tmp_path / "j.jsonl") if isinstance(r, NodeRecord) and (r.node, r.step) == ("retrieve", 1)]
+    assert len(first) == searched
+
+
 async def test_one_failing_question_does_not_stop_the_others(tmp_path: Path) -> None:
     questions = [Question(id=str(n), text=QUESTION) for n in range(3)]
     with Journal(tmp_path / "j.jsonl") as journal:

@@ -12,6 +12,8 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ToolCall
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command, interrupt
 from pydantic import PrivateAttr
 
 from graphs.run import Context, answer_all, build_graph
@@ -97,6 +99,23 @@ def test_other_tools_are_offered_and_their_results_told() -> None:
     told = [message.text for message in model._seen[-1][0] if message.type == "tool"]
     assert told == ["noon in Rome", "Error: RuntimeError: out of order", "[1] Rome: A town."]
     assert state["steps"][0]["calls"][0]["result"] == "noon in Rome"
+
+
+def test_a_tool_that_asks_a_person_rests_the_run_and_fails_nothing(tmp_path: Path) -> None:
+    @tool
+    def approve(what: str) -> str:
+        """Ask a person."""
+        return str(interrupt(what))
+
+    turn = AIMessage("", tool_calls=[ToolCall(name="approve", args={"what": "go on?"}, id="a", type="tool_call")])
+    with Journal(tmp_path / "j.jsonl") as journal:
+        bound = Context(Native(turns=(turn, LAST)), SHELF, strategy="tool_calling", tools=(approve,), journal=journal)
+        graph = build_graph(bound, checkpointer=InMemorySaver())
+        config: Any = {"configurable": {"thread_id": "t"}}
+        assert graph.invoke({"question": "Rome?"}, config)["__interrupt__"][0].value == "go on?"
+        made = graph.invoke(Command(resume="yes"), config)
+    assert made["steps"][0]["calls"][0]["result"] == "yes"
+    assert {r.outcome for r in read(tmp_path / "j.jsonl") if isinstance(r, NodeRecord)} == {"ok"}
 
 
 @pytest.mark.parametrize("wrong", [

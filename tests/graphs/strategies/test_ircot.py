@@ -6,6 +6,7 @@ import pytest
 from langchain_core.messages import AIMessage
 
 from graphs.strategies import ircot
+from graphs.strategies.reading import LONGEST
 from graphs.strategies.strategy import Chain, Turn, search
 from steper_agent.prompts import pieces
 from steper_agent.records import Passage
@@ -82,6 +83,12 @@ def test_nothing_said_is_a_fault(text: str) -> None:
 @pytest.mark.parametrize("text", [" 1775.", "1775", "So the answer is: 1775.", "The answer is 1775."])
 def test_the_final_answer_is_read_with_or_without_its_lead(text: str) -> None:
     assert ircot.read_answer(AIMessage(text)) == "1775"
+
+
+@pytest.mark.parametrize("thought", ["<think>{}</think>", "{}</think>"])
+def test_thoughts_of_any_length_are_left_out_before_a_reply_is_cut(thought: str) -> None:
+    reply = AIMessage(thought.format("hm " * LONGEST) + "So the answer is: Ann.")
+    assert ircot.read(reply).answer == "Ann"
 
 
 def test_the_closing_prompt_begins_the_conclusion() -> None:
