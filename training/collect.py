@@ -150,6 +150,9 @@ def _run(
                 on_progress(already + sum(stops.values()), len(questions))
 
         context = replace(bare, journal=journal, recipe=digest(recipe))
+        if todo and {end.recipe for end in journal.finished.values()} - {context.recipe}:
+            raise ConfigError("the index, the prompts or the exemplars are not those that this journal was begun with", where=config.out / JOURNAL,
+                              fix="give another --out; journals of two recipes are not taught together")
         if config.engine == "ray":
             _answer_on_ray(config, todo, context, index, journal, count)
         else:

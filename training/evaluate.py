@@ -94,7 +94,9 @@ class Report(Record):
     marks: dict[Kind, Mean] = {}
     """Of the judge, from 1 to 5; empty without one."""
     judge: str = ""
-    """Version of the judge."""
+    """Version of the judge; empty where there was nothing to mark."""
+    judge_spec: str = ""
+    """As it was asked for."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -141,20 +143,22 @@ def evaluate_retrieval(config: EvaluateConfig) -> Retrieval:
 
 
 def _retrievers(config: EvaluateConfig, questions: Sequence[Question]) -> dict[str, IndexRetriever | RemoteRetriever]:
-    """Every index by its folder's name; of one that searches in two ways, also each way alone."""
+    """Every index by its folder's name, or its path where two have one name; of one that searches in two ways, also each way alone."""
     from steper_agent.retrieval import IndexRetriever, open_retriever
 
     found: dict[str, IndexRetriever | RemoteRetriever] = {}
-    for folder in (config.index, *config.beside):
+    folders = tuple(dict.fromkeys((config.index, *config.beside)))
+    for folder in folders:
         index = open_retriever(folder)
         check_supports(index, questions, folder, config)
         if not isinstance(index, IndexRetriever):
             found[index.url] = index
             continue
-        found[f"{folder.name} {index.manifest.mode}"] = index
+        name = folder.name if sum(one.name == folder.name for one in folders) == 1 else str(folder)
+        found[f"{name} {index.manifest.mode}"] = index
         if index.manifest.mode == "hybrid":
-            found[f"{folder.name} bm25"] = index.only("lexical")
-            found[f"{folder.name} dense"] = index.only("dense")
+            found[f"{name} bm25"] = index.only("lexical")
+            found[f"{name} dense"] = index.only("dense")
     return found
 
 
@@ -207,14 +211,15 @@ def evaluate(config: EvaluateConfig) -> Report:
 
 def _marked(done: Sequence[Trajectory], config: EvaluateConfig) -> dict[str, Any]:
     """What the judge makes of the runs, where one is asked for; its ratings are kept in the run folder and never asked for twice."""
-    from training.judging import MOST_TOKENS, mean_marks, rate
+    from training.judging import MOST_TOKENS, is_markable, mean_marks, rate
     from training.models import open_model
 
-    if not config.judge:
-        return {}
+    markable = [one for one in done if is_markable(one)]
+    if not config.judge or not markable:
+        return {"judge_spec": config.judge}
     model = open_model(config.judge, temperature=0.0, max_tokens=MOST_TOKENS, seed=config.seed)
-    ratings = rate(done, model, config.out / "ratings.jsonl", concurrency=config.concurrency)
-    return {"marks": mean_marks(ratings, seed=config.seed), "judge": ratings[0].judge}
+    ratings = rate(markable, model, config.out / "ratings.jsonl", concurrency=config.concurrency)
+    return {"marks": mean_marks(ratings, seed=config.seed), "judge": ratings[0].judge, "judge_spec": config.judge}
 
 
 def ask(
@@ -282,6 +287,8 @@ def _print_report(report: Report) -> None:
         console.print(steps)
     failures = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in found.failures.items() if count)
     console.print(f"not exact: {failures or 'none'}")
+    if failed := found.failures["error"]:
+        console.print(f"{failed} questions failed and count as wrong: run the same command again to ask those once more")
     if faults := ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in found.faults.items() if count):
         console.print(f"what went wrong first: {faults}")
     for name, means in (("ability, 0 to 1", found.abilities), (f"marks of {report.judge}, 1 to 5", report.marks)):

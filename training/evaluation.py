@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from steper_agent.errors import DataError
 from steper_agent.records import Kind, NodeRecord, Record, Score, Trajectory
-from training.attribution.records import FAULTS, Fault, FaultLabel, Mean
+from training.attribution.records import FAULTS, Fault, FaultLabel, Mean, mean_by_kind
 from training.scores.metrics import DEFINITION, HOTPOTQA, Interval, Rules, best, interval, recall_at, score
 
 if TYPE_CHECKING:
@@ -96,8 +96,6 @@ def evaluate_trajectories(
     Raises:
         DataError: there is no trajectory, or a question has no answer.
     """
-    from training.attribution.abilities import mean_abilities
-
     verdicts = [judge(one, rules, golds.get(one.question.id) if golds else None) for one in trajectories]
     scored = score([(one.answer, one.question.answers) for one in trajectories], rules=rules, seed=seed)
     curves = [support_curve(one) for one in trajectories if one.question.supporting_ids]
@@ -115,7 +113,7 @@ def evaluate_trajectories(
         support_n=len(curves),
         failures={name: failed.count(name) for name in FAILURES},
         faults={label: faults.count(label) for label in FAULTS},
-        abilities=mean_abilities([verdict.abilities for verdict in verdicts], seed=seed),
+        abilities=mean_by_kind([verdict.abilities for verdict in verdicts], seed=seed),
         steps=sum(verdict.steps for verdict in verdicts) / len(verdicts),
         cost=_cost(known) if known else None,
         definition=rules.definition,

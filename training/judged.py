@@ -31,14 +31,16 @@ def judged(config: EvaluateConfig, model: str = "") -> Judged:
 
 
 def held(config: EvaluateConfig, model: str = "") -> Judged | None:
-    """What `judged` would only read; None where it would ask."""
+    """What `judged` would only read; None where it would ask: also those questions that failed, for a provider's bad hour is no
+    judgement of the model."""
     if not (config.out / "report.json").is_file():
         return None
     asked = questions_of(config)
     report, verdicts = Report.model_validate_json((config.out / "report.json").read_bytes()), _verdicts(config.out)
     wanted = (model or report.model, questions_digest(asked), config.metrics, {one.id for one in asked})
     found = (report.model, report.recipe.get("questions"), report.recipe.get("metrics"), {one.id for one in verdicts})
-    return Judged(report, verdicts) if found == wanted and bool(config.judge) <= bool(report.judge) else None
+    is_whole = found == wanted and not report.evaluation.failures["error"] and config.judge in ("", report.judge_spec)
+    return Judged(report, verdicts) if is_whole else None
 
 
 def same_recipe(reports: Mapping[str, Report], *, where: Path, differ: Sequence[str] = DIFFER) -> dict[str, Any]:

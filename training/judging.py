@@ -27,9 +27,8 @@ from steper_agent.errors import DataError
 from steper_agent.plain import plain
 from steper_agent.prompts import show_passage
 from steper_agent.records import KINDS, Kind, Record, Trajectory
-from training.attribution.records import Mean
+from training.attribution.records import Mean, mean_by_kind
 from training.examples.views import kind_of
-from training.scores.metrics import interval
 from training.verb import progress, run, wide_console
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def rate(trajectories: Sequence[Trajectory], model: BaseChatModel, path: Path, *
     """
     from graphs.asking import version_of
 
-    asked = [one for one in trajectories if one.steps and one.stop != "error"]
+    asked = [one for one in trajectories if is_markable(one)]
     if not asked:
         raise DataError("there is no finished run to judge", where=path, fix="give a journal of runs that searched")
     judge = version_of(model)
@@ -109,6 +108,11 @@ def rate(trajectories: Sequence[Trajectory], model: BaseChatModel, path: Path, *
             task = bar.add_task("judging", total=len(keys), completed=len(keys) - len(new))
             held |= run_blocking(_ask(new, model, judge, file, concurrency, lambda: bar.advance(task)))
     return [held[key] for key in keys]
+
+
+def is_markable(trajectory: Trajectory) -> bool:
+    """Whether it has steps to judge, and came to an end."""
+    return bool(trajectory.steps) and trajectory.stop != "error"
 
 
 def prompt_of(trajectory: Trajectory) -> list[BaseMessage]:
@@ -172,8 +176,7 @@ def read_ratings(path: Path) -> dict[str, Rating]:
 
 def mean_marks(ratings: Sequence[Rating], *, seed: int = 0) -> dict[Kind, Mean]:
     """By kind; one that no rating has is left out."""
-    marks = {kind: [float(one.marks[kind]) for one in ratings if kind in one.marks] for kind in KINDS}
-    return {kind: Mean(mean=sum(each) / len(each), ci=interval(each, seed=seed), n=len(each)) for kind, each in marks.items() if each}
+    return mean_by_kind([one.marks for one in ratings], seed=seed)
 
 
 def show(ratings: Sequence[Rating], *, seed: int = 0) -> None:

@@ -63,8 +63,9 @@ class ReplayTeacher(BaseChatModel):
         return self._generate(messages, stop, None, **kwargs)
 
     def _next(self, messages: Sequence[BaseMessage]) -> str:
-        human = next(message for message in messages if message.type == "human")
-        asked = human.text.rpartition("\n")[2].removeprefix("Question: ").strip()
+        # The last, for worked examples stand before it.
+        human = next(message for message in reversed(messages) if message.type == "human")
+        asked = _key(human.text.rpartition("\n")[2].removeprefix("Question: "))
         if messages[0].text != ircot.SYSTEM:
             raise ModelError("a replay has lines of reasoning and nothing else", where="--strategy", fix="--strategy ircot")
         if asked not in self.chains:
@@ -80,17 +81,25 @@ def read_chains(path: Path) -> list[Chain]:
     """Every chain of a file.
 
     Raises:
-        DataError: the file is missing or empty, a line is malformed (named by its number), or an id occurs twice.
+        DataError: the file is missing or empty, a line is malformed (named by its number), or an id or a question occurs twice.
     """
     chains = [_chain(line, where) for line, where in written_lines(path, "chain", flag="--replay", cure=CURE)]
     id, count = Counter(chain.question.id for chain in chains).most_common(1)[0]
     if count > 1:
         raise DataError(f"chain id {id!r} occurs twice", where=path, fix="give every chain its own id")
+    asked, count = Counter(_key(chain.question.text) for chain in chains).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"there are {count} chains for one question, and a prompt cannot tell them apart: {asked}", where=path,
+                        fix="keep one of them, or collect each from a file of its own")
     return chains
 
 
 def teacher_of(chains: Sequence[Chain]) -> ReplayTeacher:
-    return ReplayTeacher(chains={" ".join(chain.question.text.split()): chain.lines for chain in chains})
+    return ReplayTeacher(chains={_key(chain.question.text): chain.lines for chain in chains})
+
+
+def _key(question: str) -> str:
+    return " ".join(question.split())
 
 
 def _chain(line: str, where: str) -> Chain:

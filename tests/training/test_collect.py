@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from shutil import copytree, rmtree
 from typing import Any
 
 import pytest
@@ -122,6 +123,19 @@ def test_other_settings_in_the_same_folder_are_refused_by_name(bench: Path, calm
         with pytest.raises(ConfigError, match=key):
             collect(config(bench, calm, **{key: value}))
     assert (calm / "journal.jsonl").read_bytes() == before
+
+
+def test_a_journal_that_was_begun_with_another_index_is_not_gone_on_with(bench: Path, tmp_path: Path) -> None:
+    copytree(bench / "index", tmp_path / "index")
+    first = config(bench, tmp_path / "out", index=tmp_path / "index", limit=4)
+    collect(first)
+    rmtree(tmp_path / "index")
+    write(tmp_path / "corpus.jsonl", make_world(150, split="train", seed=9).passages)
+    build_index([tmp_path / "corpus.jsonl"], tmp_path / "index")
+    before = (tmp_path / "out" / "journal.jsonl").read_bytes()
+    with pytest.raises(ConfigError, match="index, the prompts or the exemplars"):
+        collect(first.model_copy(update={"limit": 8}))
+    assert (tmp_path / "out" / "journal.jsonl").read_bytes() == before
 
 
 def test_exactly_one_source_of_questions_is_wanted(bench: Path, tmp_path: Path) -> None:

@@ -160,6 +160,22 @@ def test_what_went_wrong_first_and_how_each_step_was_done_are_told(bench, tmp_pa
     assert "ability, 0 to 1: " in shown
 
 
+def test_where_there_is_nothing_to_mark_a_judge_is_not_asked(bench, tmp_path, monkeypatch):
+    from tests.fakes import Script
+    from training import models
+    from training.judged import held
+    from training.microworld.teacher import SymbolicTeacher
+
+    asked = Script(lines=())
+    monkeypatch.setattr(models, "open_model", lambda spec, **_: asked if spec == "judge" else SymbolicTeacher())
+    assert run(main, _flags(bench, tmp_path, "--strategy", "direct", "--judge", "judge")) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["marks"], report["judge"], report["judge_spec"]) == ({}, "", "judge")
+    config = EvaluateConfig(index=bench / "index", questions=bench / "questions.jsonl", model="symbolic", strategy="direct", judge="judge", out=tmp_path)
+    assert held(config) is not None
+    assert held(config.model_copy(update={"judge": "another"})) is None
+
+
 def test_a_judge_marks_the_runs_once(bench, tmp_path, capsys, monkeypatch):
     from tests.fakes import Script
     from training import models

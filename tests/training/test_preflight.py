@@ -271,3 +271,11 @@ def test_a_rehearsal_takes_every_step_of_the_budget_and_comes_to_the_gold_answer
         assert (len(made.steps), made.answer) == (4, made.question.answers[0])
         gold = [passage.text for id in made.question.supporting_ids if (passage := index.find(id))]
         assert any(made.steps[0].rationale in text for text in gold)
+
+
+def test_a_rehearsal_shows_the_worked_examples_and_asks_the_question(bench: Path, tmp_path: Path) -> None:
+    questions, index = read_questions(bench / "train/questions.jsonl"), open_index(bench / "train/index")
+    (tmp_path / "shown.jsonl").write_text(json.dumps({"question": "Who?", "steps": [{"rationale": "So the answer is: Ann."}], "answer": "Ann"}) + "\n")
+    config = CollectConfig(index=bench / "train/index", out=tmp_path, teacher="openai:gpt-4o", exemplars=tmp_path / "shown.jsonl", k=2, steps=4)
+    told = rehearse(config, questions, index, tmp_path)
+    assert (told.asked, told.failed, told.right) == (len(questions), 0, len(questions))

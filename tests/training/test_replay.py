@@ -78,6 +78,12 @@ def test_an_id_given_twice_is_refused(tmp_path: Path) -> None:
         read_chains(path)
 
 
+def test_two_chains_for_one_question_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, ROW, {**ROW, "id": "other", "question": f" {ROW['question']}\n"})
+    with pytest.raises(DataError, match="2 chains for one question"):
+        read_chains(path)
+
+
 def test_a_file_that_is_missing_empty_or_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot read"):
         read_chains(tmp_path / "none.jsonl")

@@ -17,14 +17,14 @@ A step's score is the mean of those of the three that are known for it. Nothing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from steper_agent.records import KINDS, Kind, Trajectory
 from training.attribution.gold import gold_of
-from training.attribution.records import Gold, Mean
+from training.attribution.records import Gold
 from training.attribution.walk import Walked, share, walk
 from training.examples.views import kind_of
-from training.scores.metrics import best, f1, interval
+from training.scores.metrics import best, f1
 
 
 def score_abilities(trajectory: Trajectory, gold: Gold | None = None) -> dict[Kind, float]:
@@ -41,16 +41,6 @@ def score_abilities(trajectory: Trajectory, gold: Gold | None = None) -> dict[Ki
         if told:
             scores[kind_of(step, count)].append(sum(told) / len(told))
     return {kind: sum(each) / len(each) for kind, each in scores.items() if each}
-
-
-def mean_abilities(scored: Sequence[Mapping[Kind, float]], *, seed: int = 0) -> dict[Kind, Mean]:
-    """Means with their intervals; a kind of which nothing is known is left out."""
-    found: dict[Kind, Mean] = {}
-    for kind in KINDS:
-        values = [one[kind] for one in scored if kind in one]
-        if values:
-            found[kind] = Mean(mean=sum(values) / len(values), ci=interval(values, seed=seed), n=len(values))
-    return found
 
 
 def _line(trajectory: Trajectory, gold: Gold, walked: Sequence[Walked], step: int) -> float | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
-from steper_agent.records import Record
-from training.scores.metrics import Interval
+from steper_agent.records import KINDS, Kind, Record
+from training.scores.metrics import Interval, interval
 
 Certainty = Literal["chain", "supports", "answer"]
 """What a judgement rests on: the chain's facts in their order; only the passages that it needs; nothing but the answer."""
@@ -63,3 +64,9 @@ class Mean(Record):
     """95 % bootstrap, over trajectories."""
     n: int
     """Trajectories of which it is known."""
+
+
+def mean_by_kind(scored: Sequence[Mapping[Kind, float]], *, seed: int = 0) -> dict[Kind, Mean]:
+    """Means with their intervals; a kind of which nothing is known is left out."""
+    values = {kind: [float(one[kind]) for one in scored if kind in one] for kind in KINDS}
+    return {kind: Mean(mean=sum(each) / len(each), ci=interval(each, seed=seed), n=len(each)) for kind, each in values.items() if each}

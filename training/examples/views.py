@@ -134,13 +134,14 @@ def fit_at(trajectory: Trajectory, row: int, step: int, teaching: Teaching, reto
 
 
 def _encoded(trajectory: Trajectory, row: int, step: int, teaching: Teaching) -> Example:
-    """The conversation up to the step's turn. What was said before the first search is learned only in its own example:
-    elsewhere the passages it led to are already in sight."""
+    """The conversation up to the step's turn. What was said before the first search is learned only in its own example, where
+    the view has one: elsewhere the passages it led to are already in sight."""
     strategy, end = strategy_named(trajectory.strategy), teaching.tokenizer.eos_token_id
     messages = prompt_of(strategy, strategy.conversation(chain_at(trajectory, step, trajectory.steps)))
     parts = segments(messages, teaching.tokenizer, [SEARCH_TOOL] if strategy.TOOLS else [])
     turns = [number for number, part in enumerate(parts) if part.written]
-    learned = {turns[-1]} if teaching.target == "incremental" else set(turns[1:] if strategy.OPENS and step else turns)
+    is_opened = strategy.OPENS and step > 0 and teaching.view == "stepwise"
+    learned = {turns[-1]} if teaching.target == "incremental" else set(turns[1:] if is_opened else turns)
     ids = [id for part in parts for id in part.ids]
     turn = sum(len(part.ids) for part in parts[: turns[-1]])
     learn = [one for number, part in enumerate(parts) for one in [int(number in learned)] * len(part.ids)]

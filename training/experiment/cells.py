@@ -131,8 +131,8 @@ class Workshop:
             index=asked.index, questions=asked.questions, model=model, strategy=self.strategy(row), k=self.k, steps=settings.steps,
             metrics=asked.metrics, aliases=asked.aliases, gold=asked.gold, judge=settings.judge, limit=settings.limit, seed=settings.seed, max_tokens=settings.max_tokens, concurrency=settings.concurrency,
         )  # fmt: skip
-        # How many are asked, and how they are marked, may change: what was answered is not asked again for it.
-        left_out = ("out", "limit", "concurrency", "metrics", "aliases", "judge", *(("model",) if who else ()))
+        # How many are asked, and who marks them, may change: what was answered is not asked again for it.
+        left_out = ("out", "limit", "concurrency", "judge", *(("model",) if who else ()))
         return config.model_copy(update={"out": settings.out / "judged" / _digest(config, *left_out, more=who)})
 
     def strategy(self, row: Row) -> str:

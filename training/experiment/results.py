@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -15,29 +15,11 @@ from steper_agent.models.spec import split_local
 from steper_agent.records import KINDS, Kind
 from steper_agent.students.weights import ADAPTER_CONFIG, count_parameters
 from training.evaluate import questions_of
-from training.evaluation import Verdict
 from training.experiment import config as wanted
 from training.experiment.cells import Made, Workshop
 from training.experiment.records import METRICS, Comparison, Group, Learned, Metric, Ratio, Report, Row, Sigma
 from training.judged import Judged, same_recipe
 from training.scores.significance import Judgements, crossed_interval, paired
-
-
-class Extras(NamedTuple):
-    """What a verdict may say beside right or wrong."""
-
-    fault: str
-    """The first thing that went wrong, else the older label of why it failed; empty for a right answer."""
-    abilities: dict[Kind, float]
-    """How well each kind of step was done, from 0 to 1; kinds that nobody scored are left out."""
-
-
-def extras(verdict: Verdict) -> Extras:
-    """Tolerant of verdicts that say less: `first_fault` is a label or a record with one, `abilities` scores by kind."""
-    fault = getattr(verdict, "first_fault", None)
-    scores: Mapping[str, float | None] = getattr(verdict, "abilities", None) or {}
-    told = {kind: score for kind in KINDS if (score := scores.get(kind)) is not None}
-    return Extras("" if verdict.em == 1 else str(getattr(fault, "label", fault) or verdict.failure or ""), told)
 
 
 def report_of(shop: Workshop, made: Sequence[Made]) -> Report:
@@ -126,7 +108,7 @@ class _Results:
 
     def _abilities(self, found: Sequence[Judged]) -> dict[Kind, Group]:
         """Of a kind, over the questions that every seed's verdict scores it for."""
-        told = [[extras(verdict).abilities for verdict in one.verdicts] for one in found]
+        told = [[verdict.abilities for verdict in one.verdicts] for one in found]
         scored: dict[Kind, Group] = {}
         for kind in KINDS:
             places = [place for place in range(len(told[0])) if all(kind in seed[place] for seed in told)]
@@ -197,8 +179,8 @@ def _marks(found: Sequence[Judged]) -> dict[Kind, float]:
 
 
 def _faults(found: Sequence[Judged]) -> dict[str, float]:
-    """Most frequent first."""
-    counts = Counter(fault for one in found for verdict in one.verdicts if (fault := extras(verdict).fault))
+    """The first thing that went wrong, as a share of all that was asked; most frequent first."""
+    counts = Counter(verdict.first_fault.label for one in found for verdict in one.verdicts if verdict.first_fault)
     asked = sum(len(one.verdicts) for one in found)
     return {fault: count / asked for fault, count in counts.most_common()}
 

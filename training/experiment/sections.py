@@ -60,7 +60,9 @@ def _scores(report: Report) -> Section:
         table.append([row.name, row.test, f"{row.n:,}", f"{len(row.em)}", *(_told(row.metrics[metric]) for metric in METRICS),
                       " ".join(f"{em:.3f}" for em in row.em), f"{row.parameters:,}" if row.parameters else "–"])
     missing = f" Not finished, and left out: {', '.join(report.missing)}." if report.missing else ""
-    return Section("Accuracy", HOW + missing, table, "scores", plots.scores(report))
+    alone = [row.name for row in report.rows if row.trained and len(row.seeds) == 1]
+    of_one = f" Of one seed, so that their intervals and p are over questions alone: {', '.join(dict.fromkeys(alone))}." if alone else ""
+    return Section("Accuracy", HOW + of_one + missing, table, "scores", plots.scores(report))
 
 
 def _differences(report: Report) -> Section | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.training.runs import AUSTEN, BORN, CHAIN, CLOSED, CONCLUDED, FIRST, OTHER, QUESTION, RIGHT, WROTE, ran, step
-from training.attribution.abilities import mean_abilities, score_abilities
+from training.attribution.abilities import score_abilities
+from training.attribution.records import mean_by_kind
 from training.attribution.walk import walk
 
 
@@ -64,12 +65,12 @@ def test_scores_stay_between_none_and_all_and_another_line_never_gains():
 
 
 def test_means_leave_out_what_is_not_known_and_hold_themselves():
-    found = mean_abilities([{"initialization": 1.0}, {"initialization": 0.0, "aggregation": 0.5}, {}])
+    found = mean_by_kind([{"initialization": 1.0}, {"initialization": 0.0, "aggregation": 0.5}, {}])
     assert list(found) == ["initialization", "aggregation"]
     assert (found["initialization"].mean, found["initialization"].n) == (0.5, 2)
     low, high = found["initialization"].ci
     assert low <= 0.5 <= high
-    assert mean_abilities([]) == {}
+    assert mean_by_kind([]) == {}
 
 
 def test_a_walk_never_forgets_what_was_stated_or_read():

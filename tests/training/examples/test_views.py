@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
+from graphs.strategies.self_ask import NAME as SELF_ASK
 from graphs.strategies.tool_calling import NAME as TOOL_CALLING
 from steper_agent.errors import ConfigError
 from steper_agent.journal import trajectories
@@ -38,6 +39,12 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> list[Trajectory]:
     return trajectories(make_journal(tmp_path_factory.mktemp("journal") / "journal.jsonl"))
 
 
+@pytest.fixture(scope="module")
+def opened(told: list[Trajectory]) -> Trajectory:
+    """One that says what it looks for before its first search."""
+    return longest(told).model_copy(update={"strategy": SELF_ASK})
+
+
 def longest(told: list[Trajectory]) -> Trajectory:
     return next(t for t in told if len(t.steps) == 4)
 
@@ -61,6 +68,17 @@ def test_the_vanilla_view_is_the_last_example_of_the_stepwise_one(told: list[Tra
         stepwise, _ = examples_of(trajectory, 0, Teaching(tokenizer, "stepwise", target, ANY_LENGTH))
         vanilla, _ = examples_of(trajectory, 0, Teaching(tokenizer, "vanilla", target, ANY_LENGTH))
         assert vanilla == stepwise[-1:]
+
+
+def test_all_that_a_chain_says_is_learned_in_the_vanilla_view_and_what_opens_it_once_in_the_stepwise_one(opened: Trajectory, tokenizer: Any) -> None:
+    stepwise, _ = examples_of(opened, 0, Teaching(tokenizer, "stepwise", "cumulative", ANY_LENGTH))
+    (vanilla,), _ = examples_of(opened, 0, Teaching(tokenizer, "vanilla", "cumulative", ANY_LENGTH))
+    said = [tokenizer.decode(taught(example)) for example in stepwise]
+    opening = f"Follow up: {opened.steps[0].query}"
+    assert [opening in one for one in said] == [True] + [False] * len(opened.steps)
+    assert vanilla.ids == stepwise[-1].ids
+    assert opening in tokenizer.decode(taught(vanilla))
+    assert tokenizer.decode(taught(vanilla)).endswith(said[-1])
 
 
 def test_kinds_part_the_stepwise_view(told: list[Trajectory], tokenizer: Any) -> None:

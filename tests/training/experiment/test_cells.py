@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -53,6 +56,24 @@ def test_an_evaluation_of_other_questions_rules_or_marks_is_not_finished(shop: W
     assert held(config) is not None
     assert held(config.model_copy(update=changes)) is None
     assert held(config, "student@0123456789ab") is None
+
+
+@pytest.mark.usefixtures("report")
+def test_an_evaluation_with_questions_that_failed_is_not_finished(shop: Workshop, tmp_path: Path) -> None:
+    config = shop.evaluation(Cell(shop.experiment.rows[2], 0), "near")
+    copytree(config.out, tmp_path / "copy")
+    report = json.loads((tmp_path / "copy" / "report.json").read_text())
+    report["evaluation"]["failures"]["error"] = 1
+    (tmp_path / "copy" / "report.json").write_text(json.dumps(report))
+    assert held(config.model_copy(update={"out": tmp_path / "copy"})) is None
+
+
+@pytest.mark.parametrize("changes", [{"metrics": "2wiki"}, {"aliases": Path("aliases.json")}], ids=str)
+def test_a_test_set_that_is_judged_by_other_rules_has_a_folder_of_its_own(experiment: Experiment, changes: dict[str, Any]) -> None:
+    tests = {"near": experiment.tests["near"], "other": experiment.tests["near"].model_copy(update=changes)}
+    shop = Workshop(experiment._replace(tests=tests))
+    cell = Cell(experiment.rows[2], 0)
+    assert shop.evaluation(cell, "near").out != shop.evaluation(cell, "other").out
 
 
 def test_what_is_missing_is_named(shop: Workshop, experiment: Experiment, report: Report) -> None:

@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from tests.training.experiment.conftest import ASKED, HEAD, MORE_TESTS, TAUGHT, 
 from training.experiment.cells import Workshop, cells_of
 from training.experiment.config import Experiment
 from training.experiment.records import Report
-from training.experiment.results import claims_of, extras, report_of
+from training.experiment.results import claims_of, report_of
 from training.experiment.run import conduct, show_plan
 from training.scores.significance import sign_flip
 
@@ -155,20 +154,3 @@ def test_a_strategy_answers_in_its_own_way_and_every_test_set_has_its_rows(folde
     assert "| teacher, nothing here | – |" in page
     assert "## Learning curves" in page
     assert (tmp_path / "run" / "plots" / "learning.svg").is_file()
-
-
-@pytest.mark.parametrize(
-    ("said", "fault", "abilities"),
-    [
-        ({"em": 1.0, "failure": None}, "", {}),
-        ({"em": 0.0, "failure": "budget"}, "budget", {}),
-        ({"em": 0.0, "failure": "budget", "abilities": {}}, "budget", {}),
-        ({"em": 0.0, "failure": "budget", "first_fault": "wrong_entity"}, "wrong_entity", {}),
-        ({"em": 0.0, "failure": "budget", "first_fault": SimpleNamespace(label="not_used")}, "not_used", {}),
-        ({"em": 0.0, "failure": "budget", "first_fault": None}, "budget", {}),
-        ({"em": 1.0, "failure": None, "abilities": {"expansion": 0.5, "aggregation": None}}, "", {"expansion": 0.5}),
-    ],
-)
-def test_what_a_verdict_says_besides_is_read_where_it_is_there(said: dict[str, Any], fault: str, abilities: dict[str, float]) -> None:
-    found = extras(SimpleNamespace(**said))  # type: ignore[arg-type]
-    assert (found.fault, found.abilities) == (fault, abilities)

@@ -101,6 +101,12 @@ def test_both_sides_of_a_hybrid_are_measured_beside_it(bench: Path, monkeypatch:
     assert rows[0].depths == rows[2].depths
 
 
+def test_indexes_of_one_name_are_told_apart_by_their_paths(bench: Path) -> None:
+    build_index([bench / "corpus.jsonl"], bench / "elsewhere" / "words")
+    rows = evaluate_retrieval(config(bench, beside=(bench / "elsewhere" / "words", bench / "words"))).rows
+    assert [row.retriever for row in rows] == [f"{bench / 'words'} bm25", f"{bench / 'elsewhere' / 'words'} bm25"]
+
+
 def test_the_table_and_the_file_say_the_same(bench: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--retrieval-only", "--index", str(bench / "words"), "--questions", str(bench / "questions.jsonl"), "--json", str(bench / "found.json")]
     assert main(words) == 0
