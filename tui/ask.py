@@ -48,8 +48,9 @@ def ask(args: argparse.Namespace) -> int:
     from graphs.state import Context
     from graphs.strategies import strategy_named
     from graphs.strategies.exemplars import read_exemplars
-    from steper_agent.errors import ConfigError
+    from steper_agent.errors import ConfigError, ModelError, StepERError
     from steper_agent.journal import Journal
+    from steper_agent.plain import plain
     from steper_agent.retrieval import open_retriever
     from training.models import open_model
 
@@ -63,6 +64,12 @@ def ask(args: argparse.Namespace) -> int:
                       exemplars=exemplars)
     try:
         asyncio.run(_print_trajectory(args.question, context) if args.json else show(args.question, context, Console(), verbose=args.verbose))
+    except (StepERError, OSError):
+        raise
+    except Exception as bad:
+        # A provider's client may raise anything.
+        raise ModelError(f"the run failed: {type(bad).__name__}: {plain(str(bad))}", where=args.model,
+                         fix="check the model's name, its key and its address; steper doctor says what is missing") from bad
     finally:
         if journal:
             journal.close()
@@ -71,17 +78,22 @@ def ask(args: argparse.Namespace) -> int:
 
 async def show(question: str, context: Context, console: Console, *, verbose: bool = False) -> str:
     """Print a run as it happens: query, passages with scores, rationale as it streams, answer. Returns the answer."""
+    from graphs.serving.events import Reasoning
     from graphs.stepwise import build_graph
     from steper_agent.plain import plain
 
-    answer, spent = "", list[dict[str, Any]]()
+    answer, spent, line = "", list[dict[str, Any]](), Reasoning()
     stream: Any = build_graph().astream({"question": question}, context=context, stream_mode=["custom", "messages"])
     async for mode, event in stream:
         if mode == "messages":
             chunk, about = event
             if about["langgraph_node"] == "reason":
-                console.out(plain(chunk.text).strip("\n"), end="", highlight=False)
+                _print_more(line.more(plain(chunk.text), chunk.id), console)
             continue
+        if event["event"] == "rationale":
+            _print_more(line.close(plain(event["rationale"])), console)
+            console.out("" if line.has_begun else "(nothing)")
+            line = Reasoning()
         if event["event"] == "answer":
             answer = event["answer"]
         if event["event"] != "usage":
@@ -91,6 +103,10 @@ async def show(question: str, context: Context, console: Console, *, verbose: bo
     if spent:
         _print_spent(spent, console)
     return answer
+
+
+def _print_more(text: str, console: Console) -> None:
+    console.out(text.replace("\n", "\n    "), end="", highlight=False)
 
 
 def _print_event(event: dict[str, Any], console: Console) -> None:
@@ -108,8 +124,6 @@ def _print_event(event: dict[str, Any], console: Console) -> None:
         if not event["hits"]:
             console.print("  [dim]no new passage[/dim]")
         console.out("  → ", end="", highlight=False)
-    elif event["event"] == "rationale":
-        console.out("" if event["rationale"] else "(nothing)")
     elif event["event"] == "answer":
         notes = ["step budget spent"] * (event["stop"] == "budget") + ["no passage read supports it"] * (not event["supported"])
         said = f"  [dim]({'; '.join(notes)})[/dim]" if notes else ""

@@ -32,7 +32,7 @@ def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Register `chat`, and `tui` as another word for it."""
     parser = subparsers.add_parser("chat", aliases=["tui"], help=ABOUT, description=f"{ABOUT.capitalize()}.", epilog=EXAMPLES,
                                    formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--index", type=Path, metavar="DIR", help="made by: steper index build (default: the micro-world)")
+    parser.add_argument("--index", type=Path, metavar="DIR", help="made by steper index build, or the address of steper index serve (default: the micro-world)")
     parser.add_argument("--model", metavar="SPEC", help="local:PATH, local:PATH+STUDENT, vllm:PATH, openai:NAME, … (default: symbolic, "
                                                         "the micro-world's teacher)")
     parser.add_argument("--strategy", default="ircot", help="how to reason in steps (default: ircot)")

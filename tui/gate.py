@@ -4,12 +4,15 @@ by the candidate."""
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tui.arguments import count
 
 if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
     from steper_agent.students.registry import Registry
 
 
@@ -47,17 +50,22 @@ def run(args: argparse.Namespace, registry: Registry, name: str, live: str | Non
     from training.verb import quiet_libraries
 
     quiet_libraries()
+    retriever, questions = open_retriever(args.index), read_questions(args.gate, need_answers=True)
     base = open_model(spec, max_tokens=args.max_tokens, students=[registry.folder / "students"])
     if not isinstance(base, Swappable):
         raise ConfigError("no student can take the seat of this model", where="--model", fix="give local:PATH or vllm:PATH")
-    candidate = base.with_student(registry.path_of(name))
-    incumbent = base.with_student(registry.path_of(live)) if live else base
-    context = Context(model=base, retriever=open_retriever(args.index), strategy=args.strategy, k=args.k, steps=args.steps)
-    try:
-        report = compare(incumbent, candidate, context, read_questions(args.gate), min_delta=args.min_delta)
-    finally:
-        for student in (candidate, *([incumbent] if live else [])):
-            unload(student)
+    context = Context(model=base, retriever=retriever, strategy=args.strategy, k=args.k, steps=args.steps)
+
+    with ExitStack() as loaded:
+
+        def seated(student: str) -> BaseChatModel:
+            """Unloaded again, whatever happens: the server may be one that others ask."""
+            model: BaseChatModel = base.with_student(registry.path_of(student))
+            loaded.callback(unload, model)
+            return model
+
+        candidate, incumbent = seated(name), seated(live) if live else base
+        report = compare(incumbent, candidate, context, questions, min_delta=args.min_delta)
     print(f"{name} beside {live or 'the bare base'}: {report}")
     if not report.is_passed:
         raise AdapterError(f"{name} falls short by {report.min_delta - report.delta:.1f} points", where=args.gate,

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 examples:
-  steper index serve runs/index                      on this machine, port 8322
-  steper index search http://127.0.0.1:8322 "Emma"   a service stands wherever an index folder does
-  curl -s localhost:8322/search -H 'Content-Type: application/json' -d '{"query": "Emma", "k": 2}'
+  steper index serve runs/index                      on this machine, port 8323
+  steper index search http://127.0.0.1:8323 "Emma"   a service stands wherever an index folder does
+  curl -s localhost:8323/search -H 'Content-Type: application/json' -d '{"query": "Emma", "k": 2}'
 
 The token asked of every client is read from --token-file or $STEPER_TOKEN, and clients send that of their own
 $STEPER_TOKEN; hosts other than this machine need one. What is added to the index, deleted from it or built anew is served
@@ -37,7 +37,7 @@ def add_arguments(verbs: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("index", type=Path, metavar="DIR")
     parser.add_argument("--rerank", metavar="SPEC", help=RERANK)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=port, default=8322, help="0 takes a free one (default: 8322)")
+    parser.add_argument("--port", type=port, default=8323, help="0 takes a free one (default: 8323)")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="holds the bearer token to ask for")
     parser.add_argument(
         "--max-k", type=count, default=100, metavar="N", help="most hits a query may ask for (default: 100)"

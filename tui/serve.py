@@ -87,6 +87,9 @@ def following(model: BaseChatModel, folder: Path, journal: Journal | None) -> It
 
     if not isinstance(model, Swappable):
         raise ConfigError("no student can take the seat of this model", where="--registry", fix="give --model local:PATH or vllm:PATH")
+    if getattr(model, "adapter", None):
+        raise ConfigError("the model holds a student already, and the registry says which one serves", where="--model",
+                          fix="give the base alone, without +STUDENT")
     slot = ModelSlot(model)
     with Usher(slot, model, Registry(folder), on_swap=journal.append if journal else None):
         yield slot

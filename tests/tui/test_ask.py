@@ -12,6 +12,7 @@ from rich.console import Console
 from steper_agent.journal import read, trajectories
 from steper_agent.records import Finished, NodeRecord, Question, Trajectory
 from steper_agent.retrieval import build_index
+from tests.fakes import Script
 from tests.steper_agent.retrieval.shelves import write_lines
 from tests.tiny import tiny_base
 from tui.cli import main
@@ -102,6 +103,27 @@ def test_a_model_cannot_write_escapes_to_the_screen_either(tmp_path: Path, capsy
     assert "\x07" not in shown
     assert "→ red [bold]Ann[/bold] So the answer is: Ann[/b]." in shown
     assert shown.endswith("answer: Ann[/b]  (no passage read supports it)\n")
+
+
+def test_every_line_of_a_step_is_a_line_on_the_screen(index: str, asked: Question, capsys: Capture) -> None:
+    assert ask(asked.text, index, "--strategy", "self_ask") == 0
+    shown = capsys.readouterr().out
+    assert "(nothing)" not in shown
+    assert re.search(r"^Follow up: .+$", shown.partition("step 1")[0], re.MULTILINE)
+    assert re.search(r"^  → Intermediate answer: .+\n    Follow up: .+$", shown, re.MULTILINE)
+
+
+def test_what_a_provider_raises_is_told_in_a_line(index: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    class Unlucky(Script):
+        def _generate(self, *_: Any, **__: Any) -> Any:
+            raise LookupError("no key \x1b[31mat all")
+
+    monkeypatch.setattr("training.models.open_model", lambda *_, **__: Unlucky(lines=()))
+    assert ask("Who?", index, model="openai:nobody") == 2
+    told = capsys.readouterr().err
+    assert "the run failed: LookupError: no key at all" in told
+    assert "fix:" in told
+    assert "Traceback" not in told
 
 
 @pytest.mark.parametrize("flag", ["-k", "--steps", "--max-tokens"])

@@ -155,6 +155,13 @@ def test_what_a_person_must_mend_is_told(
     assert "fix:" in said
 
 
+def test_a_registry_and_a_student_named_by_hand_are_not_both_given(index: str, tmp_path: Path, capsys: Capture) -> None:
+    base = tiny_base(tmp_path / "base")
+    student = tiny_adapter(base, tmp_path / "student")
+    assert main(["serve", "--index", index, "--model", f"local:{base}+{student}", "--registry", str(tmp_path / "registry"), "--port", "0"]) == 2
+    assert "give the base alone" in capsys.readouterr().err
+
+
 def test_a_port_in_use_is_told_before_anything_is_loaded(capsys: Capture) -> None:
     with bind("127.0.0.1", 0, has_token=False) as sock:
         sock.listen()

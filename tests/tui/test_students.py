@@ -164,7 +164,7 @@ def test_parity_prints_what_was_compared_and_the_first_divergence(
 
 
 def test_a_gate_lets_pass_who_answers_as_well_as_the_live_one_and_stops_who_answers_worse(
-    tmp_path: Path, place: Path, capsys: Capture
+    tmp_path: Path, place: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = tmp_path / "index"
     build_index([write_lines(tmp_path / "passages.jsonl", PASSAGES)], index)
@@ -193,6 +193,13 @@ def test_a_gate_lets_pass_who_answers_as_well_as_the_live_one_and_stops_who_answ
         assert registry.live(registry.card(name_of(student)).base) == name_of(student)
         return " ".join(capsys.readouterr().out.split())
 
+    with_no_answer = write_lines(tmp_path / "bare.jsonl", [{"id": "1", "question": "Who?"}])
+    loaded = list[object]()
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalChatModel, "with_student", lambda *given, **_: loaded.append(given))
+        for flags in (("--gate", with_no_answer), ("--index", tmp_path / "nowhere")):
+            stopped(same, *flags)
+    assert not loaded, "nobody is loaded before all that is asked for is there"
     assert "falls short by 1.0 points" in stopped(same, "--min-delta", "1")
     assert "EM 100.0 → 100.0 on 2 questions: +0.0 points" in passed(same, "--min-delta", "0")
     assert "falls short by 99.0 points" in stopped(other)

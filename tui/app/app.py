@@ -18,7 +18,8 @@ from textual.widget import Widget
 from textual.widgets import Footer, Static, TabbedContent, TabPane
 
 from steper_agent.errors import StepERError
-from tui.app.chat import ChatPane
+from steper_agent.records import Exchange
+from tui.app.chat import ChatPane, Talk
 from tui.app.choosing import ChoiceScreen
 from tui.app.conversations import Conversations
 from tui.app.crash import WatchedWorkers
@@ -86,7 +87,6 @@ class Cockpit(App[None]):
         self._holds: dict[str, Hold] = {}
         self._is_leaving = False
         self.conversations = Conversations(conversations)
-        self.conversation: str | None = None
         self._told = ""
         self.register_theme(CONTRAST)
 
@@ -208,7 +208,6 @@ class Cockpit(App[None]):
         self._tell_who_serves()
 
     async def action_new(self) -> None:
-        self.conversation = None
         await self.chat.restart([])
         self.action_show("chat")
 
@@ -227,14 +226,13 @@ class Cockpit(App[None]):
     async def on_chat_pane_answered(self, answered: ChatPane.Answered) -> None:
         """Kept before anything else can happen to it."""
         try:
-            self.conversation = await asyncio.to_thread(self._keep, answered)
+            await asyncio.to_thread(self._keep, answered.talk, answered.exchange)
         except (StepERError, OSError) as full:
             self.notify(f"The exchange is not kept: {one_line(str(full))}", severity="error", timeout=15, markup=False)
 
-    def _keep(self, answered: ChatPane.Answered) -> str:
-        kept = self.conversation or self.conversations.begin("").id
-        self.conversations.add(kept, answered.exchange)
-        return kept
+    def _keep(self, talk: Talk, exchange: Exchange) -> None:
+        talk.id = talk.id or self.conversations.begin("").id
+        self.conversations.add(talk.id, exchange)
 
     async def on_history_pane_opened(self, opened: HistoryPane.Opened) -> None:
         try:
@@ -242,14 +240,13 @@ class Cockpit(App[None]):
         except StepERError as damaged:
             self.notify(str(damaged), title="The conversation cannot be opened", severity="error", timeout=15, markup=False)
             return
-        self.conversation = opened.conversation.id
-        await self.chat.restart(exchanges)
+        await self.chat.restart(exchanges, opened.conversation.id)
         self.action_show("chat")
 
     def on_history_pane_deleted(self, deleted: HistoryPane.Deleted) -> None:
         """What is still on the screen goes on as a new conversation."""
-        if deleted.conversation.id == self.conversation:
-            self.conversation = None
+        if deleted.conversation.id == self.chat.talk.id:
+            self.chat.talk.id = None
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         yield from (each for each in super().get_system_commands(screen) if each.title != "Screenshot")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from textual import events
@@ -38,6 +39,16 @@ IN_THE_WORLD = (
     "Nothing is configured, so this is the micro-world: made-up people, films and towns, and a teacher who knows how to look "
     "things up. For your own documents: steper index build FOLDER --out runs/index, then steper chat --index runs/index --model SPEC."
 )
+
+
+@dataclass(eq=False, slots=True)
+class Talk:
+    """A conversation, which is itself whatever becomes of the one on the screen."""
+
+    exchanges: list[Exchange] = field(default_factory=list)
+    """Those that are over."""
+    id: str | None = None
+    """Where it is kept; None until its first exchange is."""
 
 
 class Idea(Button):
@@ -94,15 +105,15 @@ class ChatPane(Container):
     class Answered(Message):
         """An exchange is over, well or not."""
 
-        def __init__(self, exchange: Exchange) -> None:
+        def __init__(self, talk: Talk, exchange: Exchange) -> None:
             super().__init__()
-            self.exchange = exchange
+            self.talk, self.exchange = talk, exchange
 
     def __init__(self, desk: Desk, choice: Choice) -> None:
         super().__init__()
         self.desk = desk
         self.choice = choice
-        self.exchanges: list[Exchange] = []
+        self.talk = Talk()
         self._chosen: dict[datetime, Choice] = {}
         """How those asked since the app began were answered, by when they were asked."""
         self._run: Worker[None] | None = None
@@ -130,10 +141,14 @@ class ChatPane(Container):
         told = f"{one_line(choice.model)} over {one_line(choice.index)}  ·  {choice.strategy}, k {choice.k}, {choice.steps} steps"
         self.query_one("#choice", Static).update(Content(told))
 
-    async def restart(self, exchanges: list[Exchange]) -> None:
+    @property
+    def exchanges(self) -> list[Exchange]:
+        return self.talk.exchanges
+
+    async def restart(self, exchanges: list[Exchange], id: str | None = None) -> None:
         """Another conversation, as far as it has come."""
         self.action_stop()
-        self.exchanges = list(exchanges)
+        self.talk = Talk(list(exchanges), id)
         for exchange in exchanges:
             self.query_one(Composer).remember(exchange.asked)
         transcript, earlier = self.query_one("#transcript", VerticalScroll), Earlier()
@@ -169,7 +184,6 @@ class ChatPane(Container):
         """With a choice, it is this question's alone."""
         if self.is_running:
             self.notify("One question at a time: escape stops the one under way.", severity="warning")
-            self.query_one(Composer).put_back(asked)
             return
         self._run = self.run_worker(self._ask(asked, choice or self.choice), group="ask", exit_on_error=False)
 
@@ -178,6 +192,8 @@ class ChatPane(Container):
             self._run.cancel()
 
     def on_composer_sent(self, sent: Composer.Sent) -> None:
+        if self.is_running:
+            self.query_one(Composer).put_back(sent.text)
         self.ask(sent.text)
 
     def on_exchange_view_again(self, again: ExchangeView.Again) -> None:
@@ -225,12 +241,12 @@ class ChatPane(Container):
             await transcript.mount(Static(IN_THE_WORLD, markup=False, id="world"), *(Idea(idea) for idea in ideas))
 
     async def _ask(self, asked: str, choice: Choice) -> None:
-        exchanges, began, note = self.exchanges, time.perf_counter(), ""
+        talk, began, note = self.talk, time.perf_counter(), ""
         view = ExchangeView(Account(asked, model=choice.model, strategy=choice.strategy))
         self._chosen[view.account.exchange(0.0).time] = choice
         await self._make_room(view)
         try:
-            async with aclosing(self.desk.ask(asked, self.exchanges, choice)) as happenings:
+            async with aclosing(self.desk.ask(asked, talk.exchanges, choice)) as happenings:
                 async for happening in happenings:
                     view.show(happening)
         except asyncio.CancelledError:
@@ -244,10 +260,10 @@ class ChatPane(Container):
         finally:
             exchange = view.account.exchange(time.perf_counter() - began, note)
             # Of a conversation that was left meanwhile nothing is on the screen, and nothing belongs to the one that is.
-            if exchanges is self.exchanges:
-                exchanges.append(exchange)
+            if talk is self.talk:
+                talk.exchanges.append(exchange)
                 await view.finish(exchange)
-                self.post_message(self.Answered(exchange))
+                self.post_message(self.Answered(talk, exchange))
 
     async def _make_room(self, view: ExchangeView) -> None:
         """Put it below the others: those are folded, and the oldest ones leave the screen."""

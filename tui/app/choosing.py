@@ -19,7 +19,7 @@ from tui.app.text import inert, one_line
 STRATEGIES = ("ircot", "self_ask", "tool_calling", "single_step", "direct", "chain_of_note", "sail", "self_rag")
 FIELDS = {
     "model": "symbolic, local:PATH, local:PATH+STUDENT, vllm:PATH, openai:NAME, …",
-    "index": f"folder made by `steper index build`, or {WORLD}",
+    "index": f"folder made by `steper index build`, address of `steper index serve`, or {WORLD}",
     "k": "passages a search returns", "steps": "step budget", "max_tokens": "most tokens in one step",
 }  # fmt: skip
 
@@ -73,7 +73,9 @@ class ChoiceScreen(ModalScreen[Choice | None]):
             first = bad.errors()[0]
             self._tell(f"✗ {first['loc'][0]}: {first['msg']}")
             return
-        if choice.index != WORLD and not Path(choice.index).is_dir():
+        from steper_agent.retrieval.remote import url_in
+
+        if choice.index != WORLD and not url_in(choice.index) and not Path(choice.index).is_dir():
             self._tell(f"✗ index: there is no folder {choice.index}")
             return
         self.dismiss(choice)

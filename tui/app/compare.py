@@ -23,6 +23,7 @@ from steper_agent.records import Exchange, Step
 from tui.app.chain import facts_of
 from tui.app.composer import Composer
 from tui.app.desk import Choice, Desk
+from tui.app.field import Field
 from tui.app.messages import Account, Asked, Found, Reasoned
 from tui.app.text import inert, one_line, shown
 
@@ -69,7 +70,7 @@ class ComparePane(Container):
         with Horizontal(classes="models"):
             for number, role in enumerate(ROLES):
                 given = self._models[number] if number < len(self._models) else ""
-                yield Input(given, placeholder=f"{role}: a model, or empty", id=role, compact=True)
+                yield Field(given, placeholder=f"{role}: a model, or empty", id=role, compact=True)
         yield VerticalScroll(Static(HINT, markup=False), id="rows")
         yield Composer()
 

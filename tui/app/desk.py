@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from graphs.state import Context
     from graphs.stepwise import StepwiseGraph
     from steper_agent.models.slot import ModelSlot, OnPhase, SwapReport
-    from steper_agent.retrieval import IndexRetriever
+    from steper_agent.retrieval import IndexRetriever, RemoteRetriever
     from steper_agent.retrieval.why import Why
     from steper_agent.students.usher import Usher
     from tui.app.swapping import Gate
@@ -43,7 +43,7 @@ class Choice(Record):
     model: str = "symbolic"
     """A spec, as on the command line."""
     index: str = WORLD
-    """Folder of an index, or the micro-world."""
+    """Folder of an index, the address of one that is served, or the micro-world."""
     strategy: str = "ircot"
     k: int = Field(4, ge=1)
     steps: int = Field(5, ge=1)
@@ -62,7 +62,7 @@ class Desk:
         self._ushers: dict[tuple[str, int], Usher] = {}
         self._slots: dict[tuple[str, int], ModelSlot] = {}
         self._bases: dict[tuple[str, int], Any] = {}
-        self._indexes: dict[str, IndexRetriever] = {}
+        self._indexes: dict[str, IndexRetriever | RemoteRetriever] = {}
         self._graph: StepwiseGraph | None = None
         self._lock = threading.Lock()
         self._background = Background()
@@ -108,7 +108,7 @@ class Desk:
             ConfigError: no student can take that seat.
             DataError: the gate has no questions with answers.
         """
-        from steper_agent.students.swap import Swappable, Terms, swap_student
+        from steper_agent.students.swap import Swappable, Terms, swap_base, swap_student
         from tui.app.gating import trial
 
         context, _, slot = self._open(choice)
@@ -116,7 +116,7 @@ class Desk:
         if not isinstance(base, Swappable):
             raise ConfigError("no student can take the seat of this model", where=choice.model, fix="choose local:PATH or vllm:PATH")
         if folder is None:
-            return slot.swap(lambda: base, version=base.version, on_event=on_phase)  # type: ignore[arg-type, return-value]
+            return swap_base(slot, base, drain=DRAIN, on_event=on_phase)
         through = trial(gate, slot, context, on_phase) if gate else None
         return swap_student(slot, base, folder, Terms(gate=through, drain=DRAIN), on_event=on_phase)
 
@@ -124,11 +124,15 @@ class Desk:
         """Why the choice's index finds a passage, and where the passage comes from; nothing is opened for it.
 
         Raises:
-            StepERError: that index is not open, or holds no such passage.
+            StepERError: that index is not open, is served elsewhere, or holds no such passage.
         """
+        from steper_agent.retrieval import IndexRetriever
+
         index = self._indexes.get(choice.index)
         if index is None:
             raise ConfigError("the index is not open", where=choice.index, fix="wait until it is, or ask a question over it")
+        if not isinstance(index, IndexRetriever):
+            raise ConfigError("why a passage was found is told where the index is", where=choice.index, fix="open the index's own folder")
         return await aside(lambda: index.explain(query, passage_id))
 
     def question_ideas(self, choice: Choice, count: int = 4) -> list[str]:
@@ -138,23 +142,31 @@ class Desk:
     def _open(self, choice: Choice) -> tuple[Context, StepwiseGraph, ModelSlot]:
         from graphs.state import Context
         from graphs.stepwise import build_graph
+
+        at = (choice.model, choice.max_tokens)
+        # What is open waits for nothing that is being opened.
+        if at not in self._slots or choice.index not in self._indexes:
+            with self._lock, _unswept():
+                self._load(choice)
+        self._graph = self._graph or build_graph()
+        slot = self._slots[at]
+        context = Context(model=self._bases[at] if choice.bare else slot, retriever=self._indexes[choice.index], strategy=choice.strategy,
+                          k=choice.k, steps=choice.steps)
+        return context, self._graph, slot
+
+    def _load(self, choice: Choice) -> None:
         from steper_agent.models.slot import ModelSlot
         from training.models import open_model
 
-        with self._lock, _unswept():
-            at = (choice.model, choice.max_tokens)
-            if choice.index not in self._indexes:
-                self._indexes[choice.index] = _open_index(choice.index)
-            if at not in self._slots:
-                self._bases[at] = open_model(choice.model, max_tokens=choice.max_tokens, students=self._students)
-                slot = ModelSlot(self._bases[at])
-                if self._follow:
-                    self._go_along(at, slot, self._follow)
-                self._slots[at] = slot
-            self._graph = self._graph or build_graph()
-            slot = self._slots[at]
-            context = Context(model=self._bases[at] if choice.bare else slot, retriever=self._indexes[choice.index], strategy=choice.strategy, k=choice.k, steps=choice.steps)
-            return context, self._graph, slot
+        if choice.index not in self._indexes:
+            self._indexes[choice.index] = _open_index(choice.index)
+        at = (choice.model, choice.max_tokens)
+        if at not in self._slots:
+            self._bases[at] = open_model(choice.model, max_tokens=choice.max_tokens, students=self._students)
+            slot = ModelSlot(self._bases[at])
+            if self._follow:
+                self._go_along(at, slot, self._follow)
+            self._slots[at] = slot
 
     def _go_along(self, at: tuple[str, int], slot: ModelSlot, registry: Path) -> None:
         """Before anybody is answered: what is live takes the seat, and so does what goes live until the process ends."""
@@ -176,7 +188,8 @@ def _unswept() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-        # Else native modules complain of leaks when the process ends.
+        # Else native modules complain of leaks when the process ends. Once, however often something is loaded.
+        atexit.unregister(gc.unfreeze)
         atexit.register(gc.unfreeze)
 
 
@@ -254,7 +267,7 @@ def _turns(history: Sequence[Exchange]) -> list[dict[str, str]]:
             for turn in ({"role": "user", "content": one.trajectory.question.text}, {"role": "assistant", "content": one.trajectory.answer})]
 
 
-def _open_index(index: str) -> IndexRetriever:
-    from steper_agent.retrieval import open_index
+def _open_index(index: str) -> IndexRetriever | RemoteRetriever:
+    from steper_agent.retrieval import open_retriever
 
-    return open_index(world_index() if index == WORLD else Path(index))
+    return open_retriever(world_index() if index == WORLD else index)

@@ -15,6 +15,7 @@ from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widgets import Button, Input, Static
 
+from tui.app.field import Field
 from tui.app.text import inert, one_line, shown
 
 if TYPE_CHECKING:
@@ -251,7 +252,7 @@ class Decision(Asking[str]):
         self._verb = verb
 
     def answers(self) -> ComposeResult:
-        yield Input(placeholder="reason, kept in the history (may be empty)")
+        yield Field(placeholder="reason, kept in the history (may be empty)")
         with Horizontal():
             yield Button(self._verb, variant="primary", id="yes")
             yield Button("Cancel", id="no")

@@ -21,6 +21,7 @@ from textual.widgets import Input, Select, Static
 from textual.worker import get_current_worker
 
 from steper_agent.errors import JournalError, told
+from tui.app.field import Field
 from tui.app.rows import (
     EMPTY_RETRIEVAL,
     FAILED,
@@ -237,7 +238,7 @@ class JournalBrowser(Container):
     def compose(self) -> ComposeResult:
         with Horizontal(id="bar"):
             yield Select(((name, name) for name in FILTERS), value="all", allow_blank=False, compact=True, id="filter")
-            yield Input(placeholder="words of the question", compact=True, id="search")
+            yield Field(placeholder="words of the question", compact=True, id="search")
             yield Static("", id="count", markup=False)
         yield Static("", id="trouble", markup=False)
         yield TrajectoryList(id="list")

@@ -18,9 +18,11 @@ from steper_agent.models.slot import OnPhase, SwapReport
 from steper_agent.students.registry import Registry
 from tests.steper_agent.students.registries import name_of, reweighed
 from tests.tiny import tiny_adapter
+from tests.tui.app.exchanges import exchange
 from tests.tui.app.test_chat import soon, text_of, write
 from tui.app.app import TABS, Cockpit
 from tui.app.chain import ExchangeView
+from tui.app.chat import ChatPane
 from tui.app.choosing import ChoiceScreen
 from tui.app.composer import Composer
 from tui.app.desk import Choice, Desk
@@ -42,7 +44,7 @@ async def test_a_conversation_is_kept_and_found_again(tmp_path: Path, size: tupl
     async with app.run_test(size=size) as pilot:
         await soon(pilot, lambda: "symbolic-teacher" in text_of(app.query_one("#serving", Static)))
         await write(pilot, "What is the mother of Tendal Wimkin?")
-        await soon(pilot, lambda: app.conversation is not None)
+        await soon(pilot, lambda: app.chat.talk.id is not None)
         await app.action_new()
         assert not app.query(ExchangeView)
         await pilot.press("f6")
@@ -52,6 +54,23 @@ async def test_a_conversation_is_kept_and_found_again(tmp_path: Path, size: tupl
         app.query_one(HistoryPane).post_message(HistoryPane.Opened(kept))
         await soon(pilot, lambda: app.query_one(TabbedContent).active == "chat")
         assert app.query_one(ExchangeView).finished == app.conversations.exchanges(kept.id)[0]
+
+
+@pytest.mark.usefixtures("world")
+async def test_what_ends_while_another_conversation_is_opened_is_kept_in_its_own(tmp_path: Path) -> None:
+    app = cockpit(tmp_path)
+    async with app.run_test() as pilot:
+        one = app.conversations.begin("")
+        app.conversations.add(one.id, exchange("first"))
+        left = app.chat.talk
+        app.post_message(HistoryPane.Opened(one))
+        await soon(pilot, lambda: app.chat.talk.id == one.id)
+        app.chat.post_message(ChatPane.Answered(left, exchange("late")))
+        await soon(pilot, lambda: app.conversations.count() == 2)
+        assert [kept.asked for kept in app.conversations.exchanges(one.id)] == ["first"]
+        assert left.id
+        assert [kept.asked for kept in app.conversations.exchanges(left.id)] == ["late"]
+        assert app.chat.talk.id == one.id
 
 
 @pytest.mark.usefixtures("world")

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from steper_agent.errors import ConfigError
 from steper_agent.models.slot import ModelSlot
+from steper_agent.retrieval import build_index, open_index
+from steper_agent.retrieval.following import opened
+from steper_agent.retrieval.service import create_search_app
+from tests.steper_agent.retrieval.shelves import PASSAGES, write_lines
+from tests.steper_agent.retrieval.stacks import serving
+from training import models
 from tui.app.desk import Choice, Desk
 from tui.app.messages import Asked, Ended, Happening, Reasoned, Wrote
 from tui.app.running import Background, joined
@@ -104,6 +114,40 @@ async def test_a_run_that_is_stopped_gives_its_model_back() -> None:
     assert [slot._leases for slot in slots(desk)] == [{}]
     assert isinstance([one async for one in desk.ask(question, (), choice)][-1], Ended)
     assert [slot._leases for slot in slots(desk)] == [{}]
+
+
+@pytest.mark.usefixtures("world")
+async def test_what_is_open_waits_for_nothing_that_is_being_opened_and_freezes_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk, opening, may_go_on, open_model = Desk(), threading.Event(), threading.Event(), models.open_model
+
+    def slow(spec: str, **given: Any) -> Any:
+        if spec == "slow":
+            opening.set()
+            assert may_go_on.wait(30)
+            raise ConfigError("no such model", where=spec, fix="name another")
+        return open_model(spec, **given)
+
+    monkeypatch.setattr(models, "open_model", slow)
+    await desk.open(Choice())
+    other = asyncio.ensure_future(desk.open(Choice(model="slow")))
+    assert await asyncio.to_thread(opening.wait, 30)
+    frozen = gc.get_freeze_count()
+    await asyncio.wait_for(desk.open(Choice(k=2)), 20)
+    assert gc.get_freeze_count() == frozen
+    may_go_on.set()
+    with pytest.raises(ConfigError, match="no such model"):
+        await other
+
+
+async def test_a_service_stands_where_an_index_does_and_says_why_itself(tmp_path: Path) -> None:
+    build_index([write_lines(tmp_path / "passages.jsonl", PASSAGES)], tmp_path / "index")
+    seat = opened(open_index(tmp_path / "index"))
+    with serving(create_search_app(lambda: seat)) as (url, _):
+        desk, choice = Desk(), Choice(index=url)
+        await desk.open(choice)
+        assert [hit.passage.id for hit in desk._indexes[url].search("Lovelace", 1)] == ["a"]
+        with pytest.raises(ConfigError, match="told where the index is"):
+            await desk.why(choice, "Ada", PASSAGES[0]["id"])
 
 
 def slots(desk: Desk) -> list[ModelSlot]:
