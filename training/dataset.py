@@ -24,7 +24,8 @@ from steper_agent.journal import trajectories
 from steper_agent.records import KINDS, Example, Kind, Trajectory, View
 from steper_agent.retrieval import read_questions
 from training.examples.dataset_folder import CARD, EXAMPLES, DatasetCard, JournalPart, read_card
-from training.examples.filters import HeldOut, filters_for, first_reason, near_told, recipes_of
+from training.examples.filters import filters_for, first_reason, recipes_of
+from training.examples.held_out import HeldOut, near_told
 from training.examples.labels import with_likely
 from training.examples.lengths import Tally, window_for
 from training.examples.rivals import ONE_EXAMPLE, RIVALS, filters_of, fits_for

@@ -16,7 +16,7 @@ from graphs.strategies.reading import unconcluded
 from steper_agent.errors import DataError
 from steper_agent.records import Passage, Question
 from training.attribution.records import Gold, Link
-from training.examples.filters import named
+from training.examples.names import named
 from training.scores.metrics import normalise
 
 CURE = 'each line: {"id": …, "reasoning_steps": [text or {"text": …, "titles": [title, …]}, …]}'

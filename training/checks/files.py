@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from steper_agent.records import Question
 from training import collect, evaluate
 from training.checks.opened import Finding, Opened
-from training.examples.filters import HeldOut, near_told
+from training.examples.held_out import HeldOut, near_told
 from training.examples.views import check_template
 from training.run_folder import SETTINGS
 from training.scores.official import RULES

@@ -10,19 +10,12 @@ from typing import Any
 import pytest
 
 from steper_agent.errors import ConfigError
-from steper_agent.records import Hit, Passage, Question, Step, Trajectory
-from training.examples import filters
-from training.examples.filters import (
-    HeldOut,
-    filters_for,
-    first_reason,
-    named,
-    near_told,
-    recipes_of,
-    unrepeated,
-    unsupported,
-    wandering,
-)
+from steper_agent.records import Hit, Label, Passage, Question, Step, Trajectory
+from training.examples import backtracing, filters
+from training.examples.backtracing import wandering
+from training.examples.filters import filters_for, first_reason, recipes_of, unrepeated, unsupported
+from training.examples.held_out import SAME_ID, SAME_TEXT, HeldOut, near_told
+from training.examples.names import named
 
 EMMA = Passage(id="emma", title="Emma (novel)", text="Emma is a novel by Jane Austen, published in 1815.")
 AUSTEN = Passage(id="austen", title="Jane Austen", text="Jane Austen was born in Steventon, Hampshire.")
@@ -105,12 +98,12 @@ def test_a_chain_whose_every_step_is_needed_stays(whole: Trajectory) -> None:
 def test_a_step_that_nothing_behind_it_needs_is_a_detour(whole: Trajectory, tangent: Step) -> None:
     for at in range(len(whole.steps) - 2):
         steps = (*whole.steps[: at + 1], tangent, *whole.steps[at + 1 :])
-        assert wandering(whole.model_copy(update={"steps": steps})) == filters.DETOUR
+        assert wandering(whole.model_copy(update={"steps": steps})) == backtracing.DETOUR
 
 
 def test_a_failed_search_before_the_answer_is_a_detour() -> None:
     one, two = BRIDGE
-    assert wandering(with_steps(one, step("The passages do not say where Jane Austen was born."), two)) == filters.DETOUR
+    assert wandering(with_steps(one, step("The passages do not say where Jane Austen was born."), two)) == backtracing.DETOUR
 
 
 def test_only_the_first_of_equal_chains_of_equal_questions_stays() -> None:
@@ -124,8 +117,8 @@ def test_only_the_first_of_equal_chains_of_equal_questions_stays() -> None:
 def test_a_held_out_question_is_known_by_id_or_text_and_a_near_one_is_named() -> None:
     asked = "In which small town of the county was the author of the novel Emma born?"
     held_out = HeldOut.of([Question(id="dev1", text=asked), Question(id="dev2", text="Who wrote Emma?")])
-    assert held_out.leaked(chain(*BRIDGE, id="dev2")) == filters.SAME_ID
-    assert held_out.leaked(chain(*BRIDGE, asked="who wrote EMMA")) == filters.SAME_TEXT
+    assert held_out.leaked(chain(*BRIDGE, id="dev2")) == SAME_ID
+    assert held_out.leaked(chain(*BRIDGE, asked="who wrote EMMA")) == SAME_TEXT
     assert held_out.leaked(GOOD) == ""
     assert held_out.near(Question(id="t", text=f"Tell me: {asked[:-6]} buried?")) == ["t is like dev1"]
     assert held_out.near(GOOD.question) == []
@@ -171,3 +164,11 @@ def test_mixed_recipes_are_named_with_where_they_are() -> None:
     assert all(word in str(caught.value) for word in ("r (1 ircot trajectories in b.jsonl)", "s" * 12, "self_ask", "--allow-mixed-recipes"))
     assert recipes_of(journals, mixed=True) == ("r", "s" * 64)
     assert recipes_of({Path("a"): [GOOD], Path("b"): [GOOD]}, mixed=False) == ("r",)
+
+
+def test_rounds_of_a_student_have_recipes_of_their_own_but_one_strategy() -> None:
+    labelled = GOOD.model_copy(update={"labels": (Label(step=1, of="reason", rationale="x", model="teacher"),), "recipe": "round1"})
+    assert recipes_of({Path("a"): [GOOD], Path("b"): [labelled]}, mixed=False) == ("r", "round1")
+    other = labelled.model_copy(update={"strategy": "self_ask"})
+    with pytest.raises(ConfigError, match="recipes are mixed"):
+        recipes_of({Path("a"): [GOOD], Path("b"): [other]}, mixed=False)

@@ -19,7 +19,8 @@ from tests.fakes import Script
 from tests.tiny import tiny_base, tiny_tokenizer
 from training.dataset import DatasetConfig, build
 from training.examples.dataset_folder import load_dataset
-from training.examples.filters import named, unsupported
+from training.examples.filters import unsupported
+from training.examples.names import named
 from training.examples.rivals import (
     ONE_SEARCH,
     RIVALS,
