@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui.arguments import count
+from tui.arguments import add_answering
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,12 +29,8 @@ def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--index", type=Path, required=True, metavar="DIR", help="made by: steper index build")
     parser.add_argument("--model", required=True, metavar="SPEC",
                         help="local:PATH, local:PATH+STUDENT, openai:NAME, … or symbolic (the micro-world's teacher)")
-    parser.add_argument("--strategy", default="ircot",
-                        help="how to reason in steps: ircot (default), self_ask, tool_calling, single_step, direct, chain_of_note, sail, self_rag")
     parser.add_argument("--exemplars", type=Path, metavar="FILE", help="JSON lines of worked examples to show the model first")
-    parser.add_argument("-k", type=count, default=4, metavar="N", help="passages a search returns (default: 4)")
-    parser.add_argument("--steps", type=count, default=5, metavar="N", help="step budget (default: 5)")
-    parser.add_argument("--max-tokens", type=count, default=128, metavar="N", help="most tokens in one step (default: 128)")
+    add_answering(parser)
     parser.add_argument("--journal", type=Path, metavar="FILE", help="append what every node did to this journal")
     parser.add_argument("-v", "--verbose", action="store_true",
                         help="show what every model call cost, and how much of its prompt was cached")

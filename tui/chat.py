@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tui.arguments import count
+from tui.arguments import add_answering
 
 ABOUT = "chat in the terminal: every step, the passages, students, runs"
 SWITCH = 0.0005
@@ -35,10 +35,7 @@ def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--index", type=Path, metavar="DIR", help="made by steper index build, or the address of steper index serve (default: the micro-world)")
     parser.add_argument("--model", metavar="SPEC", help="local:PATH, local:PATH+STUDENT, vllm:PATH, openai:NAME, … (default: symbolic, "
                                                         "the micro-world's teacher)")
-    parser.add_argument("--strategy", default="ircot", help="how to reason in steps (default: ircot)")
-    parser.add_argument("-k", type=count, default=4, metavar="N", help="passages a search returns (default: 4)")
-    parser.add_argument("--steps", type=count, default=5, metavar="N", help="step budget (default: 5)")
-    parser.add_argument("--max-tokens", type=count, default=128, metavar="N", help="most tokens in one step (default: 128)")
+    add_answering(parser)
     parser.add_argument("--registry", type=Path, metavar="DIR", help="students to look at and to swap in (default: $STEPER_REGISTRY)")
     parser.add_argument("--live", action="store_true", help="answer with the student that is live there, and follow: what is promoted "
                                                             "comes to answer here")

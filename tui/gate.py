@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tui.arguments import count
+from tui.arguments import add_answering
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -24,10 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--index", type=Path, metavar="DIR", help="made by: steper index build")
     group.add_argument("--model", metavar="SPEC", help="what runs the base: local:PATH, vllm:PATH, or vllm:PATH@URL on the servers "
                                                        "that serve already (default: local: and --base)")
-    group.add_argument("--strategy", default="ircot", help="how to reason in steps (default: ircot)")
-    group.add_argument("-k", type=count, default=4, metavar="N", help="passages a search returns (default: 4)")
-    group.add_argument("--steps", type=count, default=5, metavar="N", help="step budget (default: 5)")
-    group.add_argument("--max-tokens", type=count, default=128, metavar="N", help="most tokens in one step (default: 128)")
+    add_answering(group)
 
 
 def run(args: argparse.Namespace, registry: Registry, name: str, live: str | None) -> dict[str, float]:

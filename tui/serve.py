@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui.arguments import count, port, seconds
+from tui.arguments import add_answering, count, port, seconds
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -29,10 +29,7 @@ def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--index", type=Path, required=True, metavar="DIR", help="made by: steper index build")
     parser.add_argument("--model", required=True, metavar="SPEC",
                         help="local:PATH, vllm:PATH, local:PATH+STUDENT, openai:NAME, … or symbolic (the micro-world's teacher)")
-    parser.add_argument("--strategy", default="ircot", help="how to reason in steps (default: ircot)")
-    parser.add_argument("-k", type=count, default=4, metavar="N", help="passages a search returns (default: 4)")
-    parser.add_argument("--steps", type=count, default=5, metavar="N", help="step budget (default: 5)")
-    parser.add_argument("--max-tokens", type=count, default=128, metavar="N", help="most tokens in one step (default: 128)")
+    add_answering(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=port, default=8321, help="0 takes a free one (default: 8321)")
     parser.add_argument("--name", default="steper", help="what clients call the model (default: steper)")

@@ -6,8 +6,10 @@ import argparse
 
 import pytest
 
+from graphs import strategies
 from steper_agent.errors import DataError
 from tui import doctor
+from tui.arguments import STRATEGIES
 from tui.cli import main
 
 Capture = pytest.CaptureFixture[str]
@@ -80,3 +82,7 @@ def test_a_mistake_of_the_program_is_not_hidden(mistake: Exception, monkeypatch:
     monkeypatch.setattr(doctor, "doctor", ends)
     with pytest.raises(type(mistake), match=str(mistake)):
         main(["doctor"])
+
+
+def test_the_strategies_that_are_named_are_those_there_are() -> None:
+    assert set(STRATEGIES) == set(strategies.STRATEGIES)

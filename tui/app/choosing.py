@@ -15,8 +15,8 @@ from textual.widgets import Button, Input, Label, Select, Static
 from tui.app.desk import WORLD, Choice
 from tui.app.field import Field
 from tui.app.text import inert, one_line
+from tui.arguments import STRATEGIES
 
-STRATEGIES = ("ircot", "self_ask", "tool_calling", "single_step", "direct", "chain_of_note", "sail", "self_rag")
 FIELDS = {
     "model": "symbolic, local:PATH, local:PATH+STUDENT, vllm:PATH, openai:NAME, …",
     "index": f"folder made by `steper index build`, address of `steper index serve`, or {WORLD}",

@@ -16,10 +16,11 @@ from tests.tui.app.hostile import FORBIDDEN, HOSTILE
 from tests.tui.app.test_chat import Host, Scripted, soon, text_of, write
 from tui.app.chain import ExchangeView
 from tui.app.chat import ChatPane
-from tui.app.choosing import FIELDS, STRATEGIES, ChoiceScreen
+from tui.app.choosing import FIELDS, ChoiceScreen
 from tui.app.conversations import as_markdown
 from tui.app.desk import Choice
 from tui.app.messages import Asked, Found, Happening, Reasoned
+from tui.arguments import STRATEGIES
 
 SIZES = [(80, 24), (140, 45)]
 THEN = Choice(model="local:then", strategy="self_ask", k=3, steps=2, max_tokens=64)
