@@ -104,7 +104,7 @@ async def answer(state: QAState, runtime: Runtime[Context], config: RunnableConf
     if not text:
         version, done = await turn("answer", state, runtime, config)
         text = done.output
-    await label(state, runtime, config, asked=not state["answer"])
+    await label({**state, "model": version}, runtime, config, asked=not state["answer"])
     evidence, supported = evidence_of(chain_of({**state, "answer": text}))
     _close({**state, "model": version}, context, text, stop)
     runtime.stream_writer({"event": "answer", "step": number, "answer": text, "stop": stop, "supported": supported})

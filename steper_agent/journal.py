@@ -179,7 +179,7 @@ def trajectories(path: Path) -> list[Trajectory]:
 def assemble(end: Finished, nodes: list[NodeRecord]) -> Trajectory:
     """The trajectory of one finished run. A node that ran twice (a retry) counts with its last line that did not
     fail; a strategy without a search leaves steps without hits."""
-    whole = [node for node in nodes if node.outcome not in ("error", "timeout")]
+    whole = _standing([node for node in nodes if node.outcome not in ("error", "timeout")])
     last = {(node.node, node.step): node for node in whole if node.of is None}
     steps = []
     for number in sorted(step for name, step in last if name == "reason" and step > 0):
@@ -190,6 +190,17 @@ def assemble(end: Finished, nodes: list[NodeRecord]) -> Trajectory:
     return Trajectory(question=end.question, strategy=end.strategy, opening=opening.output if opening else "",
                       steps=tuple(steps), answer=end.answer, stop=end.stop, model=end.model, recipe=end.recipe,
                       labels=_labels(whole), likely={step: node.likely for (name, step), node in last.items() if name == "reason" and node.likely})
+
+
+def _standing(nodes: list[NodeRecord]) -> list[NodeRecord]:
+    """Of a run that was begun anew, because what it rested on had changed, what still stands: whatever it does at a step takes the
+    place of all that an earlier beginning did behind it."""
+    standing: list[NodeRecord] = []
+    for node in nodes:
+        if node.of is None:
+            standing = [one for one in standing if one.step <= node.step]
+        standing.append(node)
+    return standing
 
 
 def _labels(nodes: list[NodeRecord]) -> tuple[Label, ...]:

@@ -117,7 +117,8 @@ def collect(config: CollectConfig, *, on_progress: Callable[[int, int], None] | 
     chains = read_chains(config.replay) if config.replay else []
     questions = questions_of(config, chains)
     index = open_retriever(config.index)
-    walker, teacher = _models(config, chains)
+    asked = {question.id for question in questions}
+    walker, teacher = _models(config, [chain for chain in chains if chain.question.id in asked])
     bare = Context(
         model=walker, teacher=teacher, retriever=index, strategy=config.strategy, k=config.k,
         steps=max([config.steps, *(len(chain.lines) for chain in chains)]),

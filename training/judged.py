@@ -20,27 +20,28 @@ class Judged(NamedTuple):
     """In the order of the questions' ids."""
 
 
-def judged(config: EvaluateConfig, model: str = "") -> Judged:
+def judged(config: EvaluateConfig, model: str = "", *, again: bool = True) -> Judged:
     """The report on these very questions, and every question's verdict. `model`: the version that must have answered; an
-    evaluation that is held of another is made anew."""
+    evaluation that is held of another is made anew. `again`: questions that failed are asked once more, for a provider's bad hour
+    is no judgement of a model."""
     found = held(config, model)
-    if found is None:
+    if found is None or (again and found.report.evaluation.failures["error"]):
         report = evaluate(config)
         found = Judged(report, _verdicts(config.out))
     return found
 
 
 def held(config: EvaluateConfig, model: str = "") -> Judged | None:
-    """What `judged` would only read; None where it would ask: also those questions that failed, for a provider's bad hour is no
-    judgement of the model."""
+    """What is there, questions that failed included; None where something is missing."""
     if not (config.out / "report.json").is_file():
         return None
     asked = questions_of(config)
     report, verdicts = Report.model_validate_json((config.out / "report.json").read_bytes()), _verdicts(config.out)
     wanted = (model or report.model, questions_digest(asked), config.metrics, {one.id for one in asked})
     found = (report.model, report.recipe.get("questions"), report.recipe.get("metrics"), {one.id for one in verdicts})
-    is_whole = found == wanted and not report.evaluation.failures["error"] and config.judge in ("", report.judge_spec)
-    return Judged(report, verdicts) if is_whole else None
+    # Reports from before the spec was written down have the judge's version alone.
+    is_marked = config.judge in ("", report.judge_spec) or (bool(report.judge) and not report.judge_spec)
+    return Judged(report, verdicts) if found == wanted and is_marked else None
 
 
 def same_recipe(reports: Mapping[str, Report], *, where: Path, differ: Sequence[str] = DIFFER) -> dict[str, Any]:

@@ -41,6 +41,8 @@ class ReplayTeacher(BaseChatModel):
 
     chains: dict[str, tuple[str, ...]] = Field(repr=False)
     """Question text, on one line → lines of reasoning."""
+    doubled: frozenset[str] = frozenset()
+    """Questions that several chains belong to."""
     continues_final_message: bool = True
     version: str = "replay"
 
@@ -68,6 +70,9 @@ class ReplayTeacher(BaseChatModel):
         asked = _key(human.text.rpartition("\n")[2].removeprefix("Question: "))
         if messages[0].text != ircot.SYSTEM:
             raise ModelError("a replay has lines of reasoning and nothing else", where="--strategy", fix="--strategy ircot")
+        if asked in self.doubled:
+            raise ModelError("several chains belong to this question, and its prompt cannot tell them apart", where=asked,
+                             fix="keep one of them, or collect each from a file of its own")
         if asked not in self.chains:
             raise ModelError("no chain to replay for this question", where=asked, fix="ask questions of the replayed file")
         lines = self.chains[asked]
@@ -81,21 +86,19 @@ def read_chains(path: Path) -> list[Chain]:
     """Every chain of a file.
 
     Raises:
-        DataError: the file is missing or empty, a line is malformed (named by its number), or an id or a question occurs twice.
+        DataError: the file is missing or empty, a line is malformed (named by its number), or an id occurs twice.
     """
     chains = [_chain(line, where) for line, where in written_lines(path, "chain", flag="--replay", cure=CURE)]
     id, count = Counter(chain.question.id for chain in chains).most_common(1)[0]
     if count > 1:
         raise DataError(f"chain id {id!r} occurs twice", where=path, fix="give every chain its own id")
-    asked, count = Counter(_key(chain.question.text) for chain in chains).most_common(1)[0]
-    if count > 1:
-        raise DataError(f"there are {count} chains for one question, and a prompt cannot tell them apart: {asked}", where=path,
-                        fix="keep one of them, or collect each from a file of its own")
     return chains
 
 
 def teacher_of(chains: Sequence[Chain]) -> ReplayTeacher:
-    return ReplayTeacher(chains={_key(chain.question.text): chain.lines for chain in chains})
+    asked = Counter(_key(chain.question.text) for chain in chains)
+    return ReplayTeacher(chains={_key(chain.question.text): chain.lines for chain in chains},
+                         doubled=frozenset(question for question, count in asked.items() if count > 1))
 
 
 def _key(question: str) -> str:

@@ -61,9 +61,10 @@ class LocalChatModel(TokenChatModel):
         return verify_student(folder, self.path, fingerprint=self._fingerprint, shapes=self.engine.shapes)
 
     def with_student(self, folder: str | Path, mode: Mode = "auto") -> LocalChatModel:  # noqa: ARG002 - its card says
-        """The same model and settings with a student, after checking it. An adapter shares the loaded base; full
-        weights are loaded beside it."""
-        return LocalChatModel(path=self.path, adapter=str(folder), engine=self.engine, **self.settings())
+        """The same base and settings with a student, after checking it. An adapter shares the loaded base; full weights are loaded
+        beside it."""
+        shared = {"engine": self.engine} if self.engine.path == Path(self.path) else {}
+        return LocalChatModel(path=self.path, adapter=str(folder), **shared, **self.settings())
 
     def unload(self) -> None:
         """Free the student of this model; the base it shares with others stays."""

@@ -67,7 +67,7 @@ def _remote(spec: str, provider: str, temperature: float, max_tokens: int, seed:
         from langchain.chat_models import init_chat_model
     except ImportError as missing:
         raise DependencyError(
-            "langchain is not installed", where=f"--model {spec}", fix="pip install langchain"
+            "langchain is not installed", where=f"--model {spec}", fix="pip install 'steper-agent[langchain]'"
         ) from missing
     extra: dict[str, Any] = {"seed": seed} if provider == "openai" else {}
     try:

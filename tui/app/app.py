@@ -231,8 +231,9 @@ class Cockpit(App[None]):
             self.notify(f"The exchange is not kept: {one_line(str(full))}", severity="error", timeout=15, markup=False)
 
     def _keep(self, talk: Talk, exchange: Exchange) -> None:
-        talk.id = talk.id or self.conversations.begin("").id
-        self.conversations.add(talk.id, exchange)
+        id = talk.id or self.conversations.begin("").id
+        self.conversations.add(id, exchange)
+        talk.id = id
 
     async def on_history_pane_opened(self, opened: HistoryPane.Opened) -> None:
         try:

@@ -174,7 +174,7 @@ class Desk:
         from steper_agent.students.swap import Swappable
         from steper_agent.students.usher import Usher
 
-        if isinstance(base := self._bases[at], Swappable):
+        if isinstance(base := self._bases[at], Swappable) and not getattr(base, "adapter", None):
             self._ushers[at] = Usher(slot, base, Registry(registry)).__enter__()
 
 

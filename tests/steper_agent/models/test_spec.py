@@ -41,6 +41,6 @@ def test_a_spec_that_cannot_be_opened_says_what_to_write(spec: str, monkeypatch:
 def test_a_missing_package_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(DependencyError, match="pip install langchain"):
+    with pytest.raises(DependencyError, match=r"pip install ('steper-agent\[langchain\]'|langchain-openai)"):
         open_model("openai:gpt-4o-mini")
     assert issubclass(DependencyError, StepERError)

@@ -98,4 +98,7 @@ def test_a_model_that_is_given_full_weights_keeps_no_base_in_memory(base: LocalC
     before = engines()
     whole = LocalChatModel(path=base.path, adapter=str(folder))
     assert (engines(), whole.fingerprint) == (before, base.fingerprint)
-    whole.engine.close()
+    other = whole.with_student(tiny_adapter(Path(base.path), tmp_path / "other"))
+    assert (engines(), other.fingerprint) == (before + 1, base.fingerprint), "its students are those of the base"
+    for model in (whole, other):
+        model.engine.close()

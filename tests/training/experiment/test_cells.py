@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from training.evaluate import EvaluateConfig, evaluate
 from training.experiment.cells import Cell, Workshop
 from training.experiment.config import Experiment, Taught
 from training.experiment.records import Report
-from training.judged import held
+from training.judged import held, judged
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +60,18 @@ def test_an_evaluation_of_other_questions_rules_or_marks_is_not_finished(shop: W
 
 
 @pytest.mark.usefixtures("report")
-def test_an_evaluation_with_questions_that_failed_is_not_finished(shop: Workshop, tmp_path: Path) -> None:
+def test_questions_that_failed_are_asked_once_more_where_that_is_wanted(shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = shop.evaluation(Cell(shop.experiment.rows[2], 0), "near")
     copytree(config.out, tmp_path / "copy")
     report = json.loads((tmp_path / "copy" / "report.json").read_text())
     report["evaluation"]["failures"]["error"] = 1
     (tmp_path / "copy" / "report.json").write_text(json.dumps(report))
-    assert held(config.model_copy(update={"out": tmp_path / "copy"})) is None
+    config, asked = config.model_copy(update={"out": tmp_path / "copy"}), list[EvaluateConfig]()
+    monkeypatch.setattr("training.judged.evaluate", lambda config: asked.append(config) or evaluate(config))
+    assert judged(config, again=False).report.evaluation.failures["error"] == 1
+    assert not asked
+    assert judged(config).report.evaluation.failures["error"] == 0
+    assert asked == [config]
 
 
 @pytest.mark.parametrize("changes", [{"metrics": "2wiki"}, {"aliases": Path("aliases.json")}], ids=str)

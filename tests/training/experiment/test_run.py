@@ -77,11 +77,11 @@ def test_killed_between_and_inside_cells_it_comes_to_the_same_report(
 
         deaths = 0
 
-        def make(self, cell: Any) -> Any:
+        def make(self, cell: Any, **given: Any) -> Any:
             if Dies.deaths == 2 and cell == cells_of(killed)[2]:
                 Dies.deaths += 1
                 raise KeyboardInterrupt
-            return super().make(cell)
+            return super().make(cell, **given)
 
     finish, judge = distill._finish, judged.evaluate
 
