@@ -1,7 +1,7 @@
 """The whole study of the micro-world from nothing: python benchmarks/microworld_study.py --json benchmarks/results/microworld_study.json
 
 Makes the worlds, lets the symbolic teacher answer in three ways, grows and teaches a larger model that becomes a teacher itself, and
-runs the experiment of benchmarks/microworld_study.toml over their journals: what its report holds goes to FILE, and its page beside it.
+runs the experiment of benchmarks/microworld_study.toml over their journals: what its report holds goes to FILE, and its page and a picture beside it.
 Everything lies in runs/study; stopped or killed, the same command goes on.
 """
 
@@ -70,7 +70,7 @@ def journal(world: Path, out: Path, words: str) -> Stage:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="the report; its page has the same name and ends in .html")
+    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="the report; its page and picture have the same name and end in .html and .svg")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="students made at once (default: as many as cores)")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -97,7 +97,8 @@ def main() -> None:
     args.json.parent.mkdir(parents=True, exist_ok=True)
     args.json.write_text(json.dumps({**told, **json.loads(REPORT.read_text())}, indent=1, ensure_ascii=False) + "\n")
     shutil.copyfile(REPORT.with_suffix(".html"), args.json.with_suffix(".html"))
-    print(f"\n{args.json} and its page, in {told['minutes']} minutes")
+    shutil.copyfile(REPORT.with_name("plots") / "differences.svg", args.json.with_suffix(".svg"))
+    print(f"\n{args.json}, its page and its picture, in {told['minutes']} minutes")
 
 
 if __name__ == "__main__":
