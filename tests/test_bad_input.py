@@ -303,7 +303,6 @@ CASES |= {
     "fresh: endless size": lambda m, t: verb("fresh", m, t, "`infM`", parameters="infM"),
     "evaluate: no model": lambda m, t: verb("evaluate", m, t, "--model", model=None),
     "evaluate: unknown strategy": lambda m, t: verb("evaluate", m, t, "`guess`", "ircot", strategy="guess"),
-    "ask: unknown strategy": lambda m, _: ask(m, "`guess`", "ircot", strategy="guess"),
     "ask: a folder where the journal should be": lambda m, t: ask(m, t, journal=t),
 }  # fmt: skip
 
