@@ -21,8 +21,8 @@ from steper_agent.retrieval.foreign import search
 NAMESPACE = ("steper", "search")
 LONGEST_RESULT = 10_000
 """Characters of another tool's result that a model is shown."""
-_NAMES: dict[int, tuple[weakref.ref[BaseRetriever], str]] = {}
-"""Of retrievers without a digest, by their place in memory."""
+_NAMES: dict[int, str] = {}
+"""Of the living retrievers without a digest, by their place in memory."""
 
 
 async def look_up(calls: Sequence[Call], seen: set[str], context: Context, config: RunnableConfig) -> tuple[list[Call], list[Hit], int]:
@@ -75,8 +75,8 @@ def identity(retriever: BaseRetriever) -> str:
     else has, for a cache may outlive it, and the place in memory that was its own."""
     if known := str(getattr(retriever, "digest", "")):
         return known
-    is_it, name = _NAMES.get(id(retriever), (None, ""))
-    if is_it is None or is_it() is not retriever:
-        name = uuid.uuid4().hex
-        _NAMES[id(retriever)] = weakref.ref(retriever), name
-    return name
+    place = id(retriever)
+    if place not in _NAMES:
+        _NAMES[place] = uuid.uuid4().hex
+        weakref.finalize(retriever, _NAMES.pop, place, None)
+    return _NAMES[place]

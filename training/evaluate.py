@@ -214,11 +214,10 @@ def _marked(done: Sequence[Trajectory], config: EvaluateConfig) -> dict[str, Any
     from training.judging import MOST_TOKENS, is_markable, mean_marks, rate
     from training.models import open_model
 
-    markable = [one for one in done if is_markable(one)]
-    if not config.judge or not markable:
+    if not config.judge or not any(map(is_markable, done)):
         return {"judge_spec": config.judge}
     model = open_model(config.judge, temperature=0.0, max_tokens=MOST_TOKENS, seed=config.seed)
-    ratings = rate(markable, model, config.out / "ratings.jsonl", concurrency=config.concurrency)
+    ratings = rate(done, model, config.out / "ratings.jsonl", concurrency=config.concurrency)
     return {"marks": mean_marks(ratings, seed=config.seed), "judge": ratings[0].judge, "judge_spec": config.judge}
 
 
