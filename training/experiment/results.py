@@ -186,9 +186,7 @@ def _faults(found: Sequence[Judged]) -> dict[str, float]:
 
 
 def _group(values: Judgements, seed: int) -> Group:
-    low, high = crossed_interval(values, seed=seed)
-    # Of few seeds that disagree Student's t knows so little that it would go beyond what a share can be.
-    return Group(mean=float(values.mean()), interval=(max(0.0, low), min(1.0, high)), n=values.shape[1])
+    return Group(mean=float(values.mean()), interval=crossed_interval(values, seed=seed), n=values.shape[1])
 
 
 def _told(value: Any) -> str:

@@ -1,5 +1,5 @@
 """How sure a mean over questions and seeds is, and a difference between two such means: pure functions over arrays of
-judgements, a row a seed and a column a question.
+judgements from 0 to 1, a row a seed and a column a question.
 
 Questions and seeds are both drawn by chance, and every student answers every question. Questions are resampled with replacement (the
 bootstrap), all seeds together, and for two rows the same ones. To each resample is added what another set of seeds would have
@@ -20,7 +20,7 @@ from steper_agent.errors import DataError
 from training.scores.metrics import RESAMPLES, Interval
 
 Judgements = npt.NDArray[np.float64]
-"""(seeds, questions)."""
+"""(seeds, questions), each from 0 to 1."""
 
 FLIPS = 10_000
 _ROUNDING = 1e-9
@@ -32,7 +32,7 @@ class Paired(NamedTuple):
 
     mean: float
     ci: Interval
-    """95 %, over questions and seeds."""
+    """95 %, over questions and seeds; within [-1, 1]."""
     p: float
     """Two-sided, from the same resamples as `ci`: small where another draw of questions and seeds would show the same sign."""
     p_flip: float
@@ -44,12 +44,12 @@ class Paired(NamedTuple):
 
 
 def crossed_interval(values: Judgements, *, seed: int = 0) -> Interval:
-    """95 % interval of the mean of `values`; it always holds the mean.
+    """95 % interval of the mean of `values`, within [0, 1]; it always holds the mean.
 
     Raises:
         DataError: there is nothing in it.
     """
-    return _interval(_resampled(_checked(values), seed), float(values.mean()))
+    return _interval(_resampled(_checked(values), seed), float(values.mean()), least=0.0)
 
 
 def paired(first: Judgements, second: Judgements, *, same_seeds: bool, seed: int = 0) -> Paired:
@@ -66,7 +66,7 @@ def paired(first: Judgements, second: Judgements, *, same_seeds: bool, seed: int
     resampled = _resampled(second - first, seed) if same_seeds else _resampled(second, seed) - _resampled(first, seed, stream=1)
     mean = float(gains.mean())
     by_seed = tuple(map(float, (second - first).mean(axis=1))) if same_seeds else ()
-    return Paired(mean, _interval(resampled, mean), _two_sided(resampled), sign_flip(gains, seed=seed), by_seed, len(gains))
+    return Paired(mean, _interval(resampled, mean, least=-1.0), _two_sided(resampled), sign_flip(gains, seed=seed), by_seed, len(gains))
 
 
 def sign_flip(gains: npt.NDArray[np.float64], *, seed: int = 0) -> float:
@@ -117,8 +117,9 @@ def _question_draws(questions: int, seed: int) -> npt.NDArray[np.float32]:
     return np.asarray(counts, dtype=np.float32)
 
 
-def _interval(resampled: npt.NDArray[np.float64], mean: float) -> Interval:
-    low, high = np.quantile(resampled, (0.025, 0.975))
+def _interval(resampled: npt.NDArray[np.float64], mean: float, *, least: float) -> Interval:
+    # Of few seeds that disagree Student's t knows so little that it would go beyond what a share can be.
+    low, high = np.clip(np.quantile(resampled, (0.025, 0.975)), least, 1.0)
     return min(float(low), mean), max(float(high), mean)
 
 

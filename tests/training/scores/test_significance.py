@@ -121,6 +121,13 @@ def test_rows_of_other_seeds_pair_by_question_alone():
     assert found.ci[0] > 0
 
 
+def test_no_interval_goes_beyond_what_shares_can_be():
+    hopeless, split = np.zeros((3, 50)), np.repeat([[0.0], [0.0], [1.0]], 50, axis=1)
+    assert crossed_interval(split) == (0.0, 1.0)
+    assert paired(hopeless, split, same_seeds=True).ci == (-1.0, 1.0)
+    assert paired(split, hopeless, same_seeds=True).ci == (-1.0, 1.0)
+
+
 def test_what_does_not_pair_is_refused():
     with pytest.raises(DataError, match="do not pair"):
         paired(np.ones((1, 3)), np.ones((1, 4)), same_seeds=True)
