@@ -27,7 +27,7 @@ State = Literal["starting", "ready", "failed", "stopped"]
 LAST_LINES = 15
 """Of the log, told when a start fails."""
 MOST_RESTARTS, WITHIN = 5, 600.0
-"""A server that dies more often than this in so many seconds will not live."""
+"""A server that dies more often than this in so many seconds of service will not live; seconds of starting do not count."""
 PREFIX, KEPT = "steper-vllm-", 86_400.0
 """Of a server's folder, its process's number behind it; and seconds that it stays when that process was killed."""
 PROBE, UNWELL = 5.0, 3
@@ -144,14 +144,15 @@ class Server:
         self._become("ready")
 
     def _watch(self) -> None:
-        died: list[float] = []
+        died, lived = list[float](), 0.0
         while self._state != "stopped":
+            begun = time.monotonic()
             if self._lives():
                 continue
-            now = time.monotonic()
-            died = [at for at in died if now - at < WITHIN] + [now]
+            lived += time.monotonic() - begun
+            died = [at for at in died if lived - at < WITHIN] + [lived]
             if len(died) > MOST_RESTARTS:
-                self._become("failed", f"it died {len(died)} times in {WITHIN / 60:g} minutes")
+                self._become("failed", f"it died {len(died)} times in {WITHIN / 60:g} minutes of service")
                 return
             LOG.warning("the vLLM server of %s died and is started again; its log is %s", self.launch.name, self.log)
             self._become("starting")

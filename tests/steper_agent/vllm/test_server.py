@@ -93,6 +93,18 @@ def test_a_restart_that_is_too_slow_is_ended_and_tried_again(stand_in: Path) -> 
         assert gone(started(stand_in)[1])
 
 
+def test_restarts_that_are_all_too_slow_come_to_an_end(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steper_agent.vllm.server.MOST_RESTARTS", 2)
+    monkeypatch.setattr("steper_agent.vllm.server.WITHIN", 1.0)
+    with plan(stand_in, "answers", "sleeps") as server:
+        server.start_timeout = 0.6
+        os.kill(started(stand_in)[0], signal.SIGKILL)
+        assert soon(lambda: server.is_over)
+        with pytest.raises(ModelError, match="it died 3 times"):
+            server.wait_ready(0)
+    assert len(started(stand_in)) == 3
+
+
 def test_a_server_that_never_starts_is_over_and_keeps_its_log(stand_in: Path) -> None:
     server = plan(stand_in, "dies")
     with pytest.raises(ModelError, match="it ended with code 3"):
