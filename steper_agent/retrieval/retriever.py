@@ -22,7 +22,6 @@ from steper_agent.retrieval.timings import stage
 if TYPE_CHECKING:
     from steper_agent.retrieval.dense import DenseIndex
     from steper_agent.retrieval.lexical import LexicalIndex
-    from steper_agent.retrieval.why import Why
 
 SIDES = ("lexical", "dense")
 QUICK = 100_000
@@ -88,16 +87,6 @@ class IndexRetriever(HitRetriever):
         shelf: Shelf = self.shelf
         row = shelf.find(passage_id)
         return None if row is None else shelf[row]
-
-    def explain(self, query: str, passage_id: str) -> Why:
-        """Why this index finds a passage for a query, and where the passage comes from.
-
-        Raises:
-            DataError: the index holds no such passage.
-        """
-        from steper_agent.retrieval.why import explain
-
-        return explain(self, query, passage_id)
 
     def _found(self, asked: Sequence[str], k: int) -> list[tuple[Hit, ...]]:
         reader = _Reader(self.shelf)

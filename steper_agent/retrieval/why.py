@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from steper_agent.errors import DataError, StepERError
 from steper_agent.records import Passage, Record
@@ -14,6 +14,7 @@ from steper_agent.retrieval.dense import DenseIndex
 from steper_agent.retrieval.fusion import DEPTH
 from steper_agent.retrieval.lexical import LexicalIndex
 from steper_agent.retrieval.ranking import cut
+from steper_agent.retrieval.retriever import IndexRetriever
 from steper_agent.retrieval.shelf import PASSAGES
 from steper_agent.retrieval.sources import folder, native
 from steper_agent.retrieval.sources.chunking import Chunking
@@ -22,9 +23,6 @@ from steper_agent.retrieval.sources.normal import identifier
 from steper_agent.retrieval.sources.streams import SUFFIXES as COMPRESSED
 from steper_agent.retrieval.sources.tally import Tally
 from steper_agent.retrieval.terms import LexicalSettings, Terms
-
-if TYPE_CHECKING:
-    from steper_agent.retrieval.retriever import IndexRetriever
 
 Search = Literal["lexical", "dense"]
 LOOKED = 1000

@@ -127,13 +127,14 @@ class Desk:
             StepERError: that index is not open, is served elsewhere, or holds no such passage.
         """
         from steper_agent.retrieval import IndexRetriever
+        from steper_agent.retrieval.why import explain
 
         index = self._indexes.get(choice.index)
         if index is None:
             raise ConfigError("the index is not open", where=choice.index, fix="wait until it is, or ask a question over it")
         if not isinstance(index, IndexRetriever):
             raise ConfigError("why a passage was found is told where the index is", where=choice.index, fix="open the index's own folder")
-        return await aside(lambda: index.explain(query, passage_id))
+        return await aside(lambda: explain(index, query, passage_id))
 
     def question_ideas(self, choice: Choice, count: int = 4) -> list[str]:
         """Questions that the micro-world can answer; none where the index is a person's own."""

@@ -16,7 +16,7 @@ from steper_agent.retrieval.sources.chunking import DEFAULT, Chunking
 from steper_agent.retrieval.sources.files import rows
 from steper_agent.retrieval.sources.tally import Tally
 from steper_agent.retrieval.terms import ENGLISH
-from steper_agent.retrieval.why import Why
+from steper_agent.retrieval.why import Why, explain
 from tests.steper_agent.retrieval.shelves import HOTPOT, MUSIQUE, PASSAGES, HashEncoder, write_json, write_lines
 from tests.steper_agent.retrieval.sources.made import COMPRESS, FORMATS, lines_of, write
 
@@ -54,7 +54,7 @@ def test_passages_sorted_by_their_fused_ranks_are_the_retrievers_own_order(
     query: str, mode: Any, encoder: Any, source: Path
 ) -> None:
     index = opened(source, mode, encoder)
-    explained = {one["id"]: index.explain(query, one["id"]) for one in PASSAGES}
+    explained = {one["id"]: explain(index, query, one["id"]) for one in PASSAGES}
     ranked = sorted((why.fused, id) for id, why in explained.items() if why.fused)
     assert [id for _, id in ranked] == [hit.passage.id for hit in index.search(query, 99)]
 
@@ -65,7 +65,7 @@ def test_ranks_agree_with_the_two_searches_run_alone(query: str, mode: Any, enco
     index = opened(source, mode, encoder)
     sides = {"lexical": index.lexical, "dense": index.dense}
     for one in PASSAGES:
-        why = index.explain(query, one["id"])
+        why = explain(index, query, one["id"])
         assert why.searches == tuple(name for name, side in sides.items() if side is not None)
         for name, side in sides.items():
             ranked = (
@@ -83,25 +83,25 @@ def test_a_rank_beyond_what_is_looked_through_is_none_and_says_how_far_that_was(
     monkeypatch.setattr(why, "LOOKED", 1)
     index = opened(source)
     best, *others = [hit.passage.id for hit in index.search("analytical engine", 9)]
-    assert index.explain("analytical engine", best).lexical
-    assert [index.explain("analytical engine", other).lexical for other in others] == [None] * len(others)
+    assert explain(index, "analytical engine", best).lexical
+    assert [explain(index, "analytical engine", other).lexical for other in others] == [None] * len(others)
 
 
 def test_a_passage_the_index_does_not_hold_is_an_error_that_says_so(source: Path) -> None:
     index = opened(source)
     for unknown in ("", "aa", "zz", "\x1b[2J"):
         with pytest.raises(StepERError, match="holds no such passage") as caught:
-            index.explain("engine", unknown)
+            explain(index, "engine", unknown)
         assert "\x1b" not in str(caught.value)
 
 
 def test_words_are_the_same_where_the_index_takes_them_for_the_same(source: Path) -> None:
     index = opened(source)
-    why = index.explain("Who designs ENGINES of the Malaga?", "b")
+    why = explain(index, "Who designs ENGINES of the Malaga?", "b")
     assert why.shared == ("designs", "engines")
     assert why.lacking == ("malaga",)
     assert why.words == ("designed", "engine")
-    assert index.explain("malaga", "d").words == ("málaga",)
+    assert explain(index, "malaga", "d").words == ("málaga",)
     assert not set(ENGLISH) & {*why.shared, *why.lacking, *why.words}
 
 
@@ -109,7 +109,7 @@ def test_words_are_the_same_where_the_index_takes_them_for_the_same(source: Path
 def test_a_shared_word_is_one_that_alone_finds_the_passage(mode: Any, encoder: Any, source: Path) -> None:
     index, lexical = opened(source, mode, encoder), opened(source)
     for one in PASSAGES:
-        why = index.explain(QUERIES[0], one["id"])
+        why = explain(index, QUERIES[0], one["id"])
         finds = {
             word: one["id"] in [hit.passage.id for hit in lexical.search(word, 99)]
             for word in (*why.shared, *why.lacking)
@@ -129,7 +129,7 @@ def test_a_record_is_found_again_in_its_file_and_line(source: Path) -> None:
     source.write_text("\n\n" + source.read_text(encoding="utf-8"), encoding="utf-8")
     index = opened(source)
     for one in PASSAGES:
-        why = index.explain("engine", one["id"])
+        why = explain(index, "engine", one["id"])
         assert (why.place.path, why.place.is_copy) == (str(source), False)
         assert json.loads(line_of(why)) == one
 
@@ -142,7 +142,7 @@ def test_a_paragraph_is_found_again_where_its_question_begins(value: dict[str, A
     )
     index = opened(source)
     for passage in index.shelf:
-        why = index.explain("x", passage.id)
+        why = explain(index, "x", passage.id)
         assert not why.place.is_copy
         lines = source.read_text(encoding="utf-8").split("\n")[why.place.line - 1 :]
         assert lines[0] == " {"
@@ -163,7 +163,7 @@ def test_a_passage_of_a_text_is_found_again_at_the_line_where_it_begins(size: in
     index = opened(folder, chunking=Chunking(chars=size))
     before = 0
     for passage in index.shelf:
-        why = index.explain("engine", passage.id)
+        why = explain(index, "engine", passage.id)
         assert not why.place.is_copy
         assert passage.text.split("\n")[0] in line_of(why)
         if passage.id.startswith("deep"):
@@ -180,7 +180,7 @@ def test_a_record_is_found_again_in_every_format(form: str, tmp_path: Path) -> N
     index = opened(source)
     lines = {row.value["id"]: row.line for row in rows(source)}
     for one in PASSAGES:
-        assert index.explain("engine", one["id"]).place == why.Place(
+        assert explain(index, "engine", one["id"]).place == why.Place(
             path=str(source), line=lines[one["id"]], is_copy=False
         )
 
@@ -191,7 +191,7 @@ def test_a_record_is_found_again_in_a_folder_of_files_beside_broken_ones(tmp_pat
     write(folder / "2.jsonl.gz", COMPRESS["gz"](lines_of(PASSAGES[2:])))
     build_index([folder], tmp_path / "index", tally=Tally(on_bad="skip"))
     index = open_index(tmp_path / "index")
-    places = [index.explain("engine", one["id"]).place for one in PASSAGES]
+    places = [explain(index, "engine", one["id"]).place for one in PASSAGES]
     assert [(Path(place.path).name, place.line) for place in places] == [
         ("1.jsonl", 3),
         ("1.jsonl", 4),
@@ -204,14 +204,14 @@ def test_passages_that_overlap_are_found_where_each_begins(tmp_path: Path) -> No
     source = tmp_path / "a.txt"
     source.write_text("First it is.\nSecond it is.\nThird it is.\nFourth it is.\n", encoding="utf-8")
     index = opened(source, chunking=Chunking(chars=31, overlap=14))
-    found = [(passage.text.split()[0], index.explain("it", passage.id).place.line) for passage in index.shelf]
+    found = [(passage.text.split()[0], explain(index, "it", passage.id).place.line) for passage in index.shelf]
     assert found == [("First", 1), ("Second", 2), ("Third", 3)]
 
 
 def test_a_document_whose_lines_are_not_its_text_s_is_named_by_the_index_s_own_copy(tmp_path: Path) -> None:
     folder = tmp_path / "pages"
     write(folder / "a.html", b"<title>A</title>\n\n<p>An engine.")
-    assert opened(folder).explain("engine", "a.html#0").place.is_copy
+    assert explain(opened(folder), "engine", "a.html#0").place.is_copy
 
 
 def test_the_own_copy_of_a_passage_added_later_is_named_too(source: Path, tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_the_own_copy_of_a_passage_added_later_is_named_too(source: Path, tmp_pa
     added.unlink()
     index = open_index(tmp_path / "index-bm25")
     for name in ("a", "d", "new"):
-        explained = index.explain("engine", name)
+        explained = explain(index, "engine", name)
         assert explained.place.is_copy
         assert Passage.model_validate_json(line_of(explained)) == index.find(name)
 
@@ -231,7 +231,7 @@ def test_without_its_source_the_index_s_own_copy_is_named(source: Path) -> None:
     index = opened(source)
     source.unlink()
     for one in PASSAGES:
-        why = index.explain("engine", one["id"])
+        why = explain(index, "engine", one["id"])
         assert why.place.is_copy
         assert Passage.model_validate_json(line_of(why)) == index.find(one["id"])
 
@@ -240,7 +240,7 @@ def test_without_its_source_the_index_s_own_copy_is_named(source: Path) -> None:
 def test_a_source_that_changed_is_not_mistaken_for_what_was_read(change: str, source: Path) -> None:
     index = opened(source)
     source.write_text(change, encoding="utf-8")
-    assert index.explain("engine", "a").place.is_copy
+    assert explain(index, "engine", "a").place.is_copy
 
 
 def test_a_text_that_changed_or_is_too_long_is_not_read_through(
@@ -249,12 +249,12 @@ def test_a_text_that_changed_or_is_too_long_is_not_read_through(
     text = tmp_path / "a.txt"
     text.write_text("What was read.", encoding="utf-8")
     index = opened(text)
-    assert not index.explain("read", "a.txt#0").place.is_copy
+    assert not explain(index, "read", "a.txt#0").place.is_copy
     monkeypatch.setattr(why, "SCANNED", 5)
-    assert index.explain("read", "a.txt#0").place.is_copy
+    assert explain(index, "read", "a.txt#0").place.is_copy
     monkeypatch.undo()
     text.write_text("What stands there now.", encoding="utf-8")
-    assert index.explain("read", "a.txt#0").place.is_copy
+    assert explain(index, "read", "a.txt#0").place.is_copy
 
 
 def test_an_id_names_no_file_outside_its_source(tmp_path: Path) -> None:
@@ -265,4 +265,4 @@ def test_an_id_names_no_file_outside_its_source(tmp_path: Path) -> None:
     index = opened(folder)
     for id in ("../secret.txt#0", f"{tmp_path}/secret.txt#0", "#0", "", "a.txt"):
         assert why._in_text(folder, Passage(id=id, title="secret", text="Secret."), DEFAULT) is None
-    assert not index.explain("public", "a.txt#0").place.is_copy
+    assert not explain(index, "public", "a.txt#0").place.is_copy
