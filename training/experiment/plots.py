@@ -33,6 +33,7 @@ def rows_by_test(report: Report) -> dict[str, list[Row]]:
 def scores(report: Report) -> bytes:
     """EM of every row with its interval, a panel a test set; small marks are single seeds."""
     panels = rows_by_test(report)
+    first = [row.name for row in next(iter(panels.values()))]
     most = max(map(len, panels.values()))
     with _figure(3.4 + 3 * len(panels), 1.1 + 0.3 * most) as (figure, done):
         for number, (test, rows) in enumerate(panels.items(), start=1):
@@ -41,7 +42,8 @@ def scores(report: Report) -> bytes:
                 colour = COLOURS[0] if row.trained else COLOURS[6]
                 axes.plot(row.em, [place] * len(row.em), "|", color=colour, markersize=9, alpha=0.6)
                 _point(axes, row.mean, place, row.interval, colour, "o" if row.trained else "s")
-            _name_places(axes, [row.name for row in rows] if number == 1 else [""] * len(rows))
+            names = [row.name for row in rows]
+            _name_places(axes, names if number == 1 or names != first else [""] * len(rows))
             axes.set_xlabel(f"EM on {test}, {rows[0].n} questions")
     return done()
 

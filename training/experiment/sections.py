@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from steper_agent.records import KINDS
@@ -33,14 +33,22 @@ def sections_of(report: Report, claims: Mapping[str, Comparison | Ratio]) -> lis
     if not report.rows:
         return []
     by_test = plots.rows_by_test(report)
-    rows = next(iter(by_test.values()))
-    makers: Sequence[Callable[[], Section | None]] = (
-        lambda: _claims(claims), lambda: _scores(report), lambda: _differences(report), lambda: _teaching(rows), lambda: _learning(rows),
-        *(lambda field=field: _groups(rows, field) for field in dict.fromkeys(name for row in rows for name in row.groups)),
-        lambda: _abilities(rows), lambda: _marks(rows), lambda: _faults(rows), lambda: _costs(rows), lambda: _transfer(by_test), lambda: _sigma(report),
-        lambda: _recipe(report),
-    )  # fmt: skip
-    return [section for make in makers if (section := make())]
+    judged = [section for test in by_test for section in _of_test(test, report, by_test)]
+    found = (_claims(claims), _scores(report), _teaching(report), *judged, _transfer(by_test), _sigma(report), _recipe(report))
+    return [section for section in found if section]
+
+
+def _of_test(test: str, report: Report, by_test: Mapping[str, Sequence[Row]]) -> Iterator[Section]:
+    """What one test set says of the rows that are judged on it. Where there are others its name is in the titles, and, but for the
+    first one's, in those of the pictures."""
+    rows, is_first, on = by_test[test], test == next(iter(by_test)), f" on {test}" if len(by_test) > 1 else ""
+    fields = dict.fromkeys(name for row in rows for name in row.groups)
+    found = (_differences([one for one in report.comparisons if one.test == test]), _learning(rows), *(_groups(rows, field) for field in fields),
+             _abilities(rows), _marks(rows), _faults(rows), _costs(rows))  # fmt: skip
+    for section in found:
+        if section:
+            picture = section.picture if is_first or not section.picture else section.picture + on
+            yield section._replace(title=section.title + on, picture=_safe(picture))
 
 
 def _claims(claims: Mapping[str, Comparison | Ratio]) -> Section | None:
@@ -48,7 +56,7 @@ def _claims(claims: Mapping[str, Comparison | Ratio]) -> Section | None:
     for name, claim in claims.items():
         pair = f"{claim.name} − {claim.against}"
         if isinstance(claim, Ratio):
-            table.append([name, pair.replace("−", "/"), claim.test, f"× {_times(claim.em_ratio)}", f"size × {_times(claim.size_ratio)}", "", ""])
+            table.append([name, pair.replace("−", "/"), claim.test, f"× {_times(claim.em_ratio)}, size × {_times(claim.size_ratio)}", "", "", ""])
         else:
             table.append([name, pair, claim.test, *_gain(claim)])
     return Section("Claims", "", table) if claims else None
@@ -65,21 +73,20 @@ def _scores(report: Report) -> Section:
     return Section("Accuracy", HOW + of_one + missing, table, "scores", plots.scores(report))
 
 
-def _differences(report: Report) -> Section | None:
-    if not report.comparisons:
+def _differences(found: Sequence[Comparison]) -> Section | None:
+    if not found:
         return None
-    table = [["row", "test set", f"EM over {report.reference}", "95 %", "p", "p (flips)", "each seed", "F1", "Acc"]]
-    for one in report.comparisons:
-        table.append([one.name, one.test, *_gain(one), " ".join(f"{100 * gain:+.1f}" for gain in one.by_seed), f"{100 * one.f1:+.1f}", f"{100 * one.acc:+.1f}"])
-    of_first = [one for one in report.comparisons if one.test == report.comparisons[0].test]
-    return Section("Against the reference", "Paired by question, in points; * where the interval leaves out zero.", table, "differences", plots.differences(of_first))
+    table = [["row", f"EM over {found[0].against}", "95 %", "p", "p (flips)", "each seed", "F1", "Acc"]]
+    for one in found:
+        table.append([one.name, *_gain(one), " ".join(f"{100 * gain:+.1f}" for gain in one.by_seed), f"{100 * one.f1:+.1f}", f"{100 * one.acc:+.1f}"])
+    return Section("Against the reference", "Paired by question, in points; * where the interval leaves out zero.", table, "differences", plots.differences(found))
 
 
-def _teaching(rows: Sequence[Row]) -> Section | None:
+def _teaching(report: Report) -> Section | None:
     table = [["row", "trajectories", "examples", "updates", "tokens read", "seconds of training", "parameters trained"]]
-    for row in rows:
+    for name, row in {row.name: row for row in report.rows}.items():
         if told := row.trained:
-            table.append([row.name, *(f"{value:,.0f}" for value in (told.trajectories, told.examples, told.updates, told.tokens, told.seconds, told.parameters))])
+            table.append([name, *(f"{value:,.0f}" for value in (told.trajectories, told.examples, told.updates, told.tokens, told.seconds, told.parameters))])
     return Section("What each was taught", "Means over seeds.", table) if len(table) > 1 else None
 
 
@@ -94,11 +101,11 @@ def _learning(rows: Sequence[Row]) -> Section | None:
 
 
 def curves_of(rows: Sequence[Row]) -> list[plots.Curve]:
-    """Rows with equal settings but for name and trajectories, where there are several."""
+    """Rows that teach alike but for how many trajectories, where there are several; seeds may be more in one than in another."""
     alike: dict[str, list[Row]] = {}
     for row in rows:
         if row.trained:
-            alike.setdefault(str({key: value for key, value in row.settings.items() if key not in ("name", "trajectories")}), []).append(row)
+            alike.setdefault(str({key: value for key, value in row.settings.items() if key not in ("name", "trajectories", "seeds", "tests")}), []).append(row)
     found = [sorted(same, key=lambda row: row.trained.trajectories if row.trained else 0) for same in alike.values() if len(same) > 1]
     return [plots.Curve(same[-1].name, tuple(same)) for same in found]
 
@@ -106,15 +113,17 @@ def curves_of(rows: Sequence[Row]) -> list[plots.Curve]:
 def _groups(rows: Sequence[Row], field: str) -> Section:
     told = _table_of(rows, lambda row: row.groups.get(field, {}), field)
     words = f"EM by the questions' `{field}`." + _shown(rows)
-    return Section(f"By {field}", words, told, f"by_{_safe(field)}", plots.by_value(rows[: plots.MOST], lambda row: row.groups.get(field, {}), field, "EM"))
+    return Section(f"By {field}", words, told, f"by_{field}", plots.by_value(rows[: plots.MOST], lambda row: row.groups.get(field, {}), field, "EM"))
 
 
 def _abilities(rows: Sequence[Row]) -> Section | None:
     scored = [row for row in rows if row.abilities]
     if not scored:
         return None
-    return Section("Abilities", "How well each kind of step was done by comparison with the right chains, from 0 to 1." + _shown(scored), _table_of(scored, _ability, "kind of step"),
-                   "abilities", plots.by_value(scored[: plots.MOST], _ability, "kind of step", "score"))
+    words = "How well each kind of step was done by comparison with the right chains, from 0 to 1, over the questions that had such a step with every seed: "\
+            "rows whose n differ speak of different questions."
+    return Section("Abilities", words + _shown(scored), _table_of(scored, _ability, "kind of step"), "abilities",
+                   plots.by_value(scored[: plots.MOST], _ability, "kind of step", "score"))
 
 
 def _marks(rows: Sequence[Row]) -> Section | None:
@@ -173,9 +182,13 @@ def _recipe(report: Report) -> Section:
 
 def _table_of(rows: Sequence[Row], told: Callable[[Row], Mapping[str, Group]], label: str) -> list[list[str]]:
     values = list(dict.fromkeys(value for row in rows for value in told(row)))
-    counts = {value: next(told(row)[value].n for row in rows if value in told(row)) for value in values}
-    head = [f"row, by {label}", *(f"{value} (n = {counts[value]:,})" for value in values)]
-    return [head, *([row.name, *(_told(told(row)[value]) if value in told(row) else "–" for value in values)] for row in rows)]
+    counts = {value: {told(row)[value].n for row in rows if value in told(row)} for value in values}
+    same = {value: f" (n = {count.pop():,})" for value, count in counts.items() if len(count) == 1}
+    table = [[f"row, by {label}", *(value + same.get(value, "") for value in values)]]
+    for row in rows:
+        groups = told(row)
+        table.append([row.name, *(_told(groups[value]) + ("" if value in same else f" (n = {groups[value].n:,})") if value in groups else "–" for value in values)])
+    return table
 
 
 def _shown(rows: Sequence[Row]) -> str:

@@ -49,8 +49,9 @@ def report() -> Report:
 
 
 CLAIMS: dict[str, Comparison | Ratio] = {"gain": report().comparisons[0], "size": Ratio(name="quarter", against="teacher", test="near", em_ratio=0.55, size_ratio=None)}
-TITLES = ["Claims", "Accuracy", "Against the reference", "What each was taught", "Learning curves", "By hops", "Abilities", "Marks of the judge", "What went wrong",
-          "Accuracy against cost", "Transfer", "σ over time", "The same for all rows"]
+OF_TEST = ["Learning curves", "By hops", "Abilities", "Marks of the judge", "What went wrong", "Accuracy against cost"]
+TITLES = ["Claims", "Accuracy", "What each was taught", "Against the reference on near", *(f"{one} on near" for one in OF_TEST), *(f"{one} on far" for one in OF_TEST),
+          "Transfer", "σ over time", "The same for all rows"]
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_the_page_needs_nothing_else_and_runs_nothing(sections: list[Section]) -
     assert "<script" not in page
     assert not re.search(r"(?:src|href)=[\"'](?!data:image/svg\+xml;base64,)", page)
     assert not re.search(r"https?://|@import|url\(", page)
-    assert page.count("<img ") == 8
+    assert page.count("<img ") == 8 + 5
     assert "prefers-color-scheme:dark" in page
     assert "&lt;script&gt;" in page
 
@@ -90,6 +91,7 @@ def test_the_markdown_is_whole_tables_and_pictures_that_exist(sections: list[Sec
 
 LABELS = {"scores": "EM on near", "differences": "points of EM", "learning": "trajectories taught", "by_hops": "hops", "abilities": "kind of step",
           "faults": "wrong entity", "frontier": "tokens a question", "sigma": "update"}
+LABELS |= {f"{name}_on_far": LABELS[name] for name in ("learning", "by_hops", "abilities", "faults", "frontier")}
 
 
 def test_pictures_are_svg_with_labels_and_the_same_every_time(sections: list[Section]) -> None:
@@ -105,8 +107,26 @@ def test_a_curve_joins_rows_that_differ_in_trajectories_alone() -> None:
     rows = [one for one in report().rows if one.test == "near"]
     (curve,) = curves_of(rows)
     assert [one.name for one in curve.rows] == ["quarter", EVIL]
+    more_seeds = rows[1].model_copy(update={"settings": {**rows[1].settings, "seeds": [0, 1, 2], "tests": ["near"]}})
+    assert [len(one.rows) for one in curves_of([rows[0], more_seeds])] == [2]
     other = rows[1].model_copy(update={"settings": {**rows[1].settings, "view": "vanilla"}})
     assert curves_of([rows[0], other]) == []
+
+
+def test_a_row_of_one_test_set_is_told_of_in_its_sections_and_named_in_its_panel() -> None:
+    alone = row("alone", 0.6, test="far")
+    told = report().model_copy(update={"rows": (*(one for one in report().rows if one.test == "near"), alone)})
+    sections = {one.title: one for one in sections_of(told, {})}
+    assert [line[0] for line in sections["What went wrong on far"].table] == ["row", "alone"]
+    assert "alone" in [line[0] for line in sections["What each was taught"].table]
+    assert "alone" in {"".join(one.itertext()).strip() for one in ElementTree.fromstring(sections["Accuracy"].svg).iter() if one.tag.endswith("text")}
+
+
+def test_how_many_questions_is_said_of_each_row_where_they_differ() -> None:
+    rows = [row("few", 0.5, abilities={"expansion": group(0.7, 62), "aggregation": group(0.5)}), row("many", 0.5, abilities={"expansion": group(0.6, 396), "aggregation": group(0.5)})]
+    table = next(one for one in sections_of(report().model_copy(update={"rows": tuple(rows)}), {}) if one.title == "Abilities").table
+    assert table[0] == ["row, by kind of step", "expansion", "aggregation (n = 300)"]
+    assert [line[1].endswith(end) for line, end in zip(table[1:], ("(n = 62)", "(n = 396)"), strict=True)] == [True, True]
 
 
 points = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12)
