@@ -300,7 +300,7 @@ def _finish(config: DistillConfig, card: DatasetCard, trainer: Any, weights: Any
         write_golden(folder, goldens_of(config.base, folder, trainer.data.trajectories))
         student = save_student(folder, StudentCard(
             name="", content="", base=card.base, form="full" if config.method == "full" else "adapter", target=card.target,
-            view=card.view, data=card.digest, sigma=trainer.sigma(), weighting=config.weighting, parameters=_trained(trainer.model),
+            view=card.view, data=card.digest, sigma=trainer.difficulty.told(), weighting=config.weighting, parameters=_trained(trainer.model),
             created_by=command,
         ))  # fmt: skip
         settings = config.model_dump(mode="json")

@@ -3,7 +3,7 @@
     Σ_j [L_j / (2 σ_j²) + log σ_j]    over the kinds j of step, L_j the loss of kind j; at the optimum σ_j² = L_j
 
 Lee et al. 2025 (arXiv 2510.07923); the weights are those of Kendall, Gal, Cipolla 2018. Two repairs make the weights act. σ has an
-optimizer group of its own: at the model's learning rate of 5e-6 it would move by a hundredth in a whole run. And a kind that a batch
+optimizer of its own: at the model's learning rate of 5e-6 it would move by a hundredth in a whole run. And a kind that a batch
 does not hold leaves its σ alone.
 
 Sums and counts travel apart and are divided once, by the trajectories of the whole batch: however a batch is split, the pieces'

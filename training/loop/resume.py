@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from steper_agent.durable import digest_file, write_atomic
 from steper_agent.errors import DataError
 from steper_agent.records import Record
+from training.loop.difficulty import Memory
 
 MARK = "sigma.json"
 """Written last into a checkpoint: one without it was cut short by a crash."""
@@ -28,10 +29,7 @@ class Mark(Record):
     seconds: float
     clipped: int
     """Updates whose gradient was longer than it may be."""
-    log_variance: tuple[float, ...]
-    """log σ² of every kind."""
-    seen: tuple[float, ...]
-    """Updates that held each kind."""
+    difficulty: Memory
     weights: dict[str, str]
     """Weight files of the checkpoint → SHA-256; empty where they are in shards."""
     probe: float
@@ -84,7 +82,7 @@ def check_state(checkpoint: Path, mark: Mark, found: Mapping[str, Any]) -> None:
     Raises:
         DataError: something differs; it is named.
     """
-    for name in ("step", "seed", "log_variance", "seen"):
+    for name in ("step", "seed", "difficulty"):
         if found[name] != getattr(mark, name):
             raise _other(checkpoint, f"{name} was {getattr(mark, name)} and came back as {found[name]}")
     if found["optimizer"] is not None and found["optimizer"] != mark.step:

@@ -1,7 +1,7 @@
 """The Hugging Face Trainer with StepER's objective: one item is a trajectory, and σ is learned beside the student.
 
-What is ours: the loss and its divisor, token trees, logits only where something is learned, σ in its own parameter group and in
-every checkpoint, and a curve line an update. The rest is the Trainer's.
+What is ours: the loss and its divisor, token trees, logits only where something is learned, σ with its own optimizer and in every
+checkpoint, and a curve line an update. The rest is the Trainer's.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from steper_agent.records import KINDS, Example
 from training.disk import room_for
 from training.examples.dataset_folder import Dataset
 from training.loop.curve import Curve, CurvePoint
+from training.loop.difficulty import Difficulty
 from training.loop.losses import token_losses
 from training.loop.order import Shuffled
 from training.loop.resume import (
@@ -36,13 +37,10 @@ from training.loop.resume import (
     write_mark,
 )
 from training.loop.watch import Diverged, diverged
-from training.objective import Whole, by_kind, closed_form, combine, parse_weighting, sum_by_kind
+from training.objective import Whole, by_kind, combine, parse_weighting, sum_by_kind
 from training.trees.pieces import LOGITS, TOKENS, Budget, Packing, Piece, nothing, pieces_of
 
 Batch = dict[str, Any]
-
-SIGMA_BETAS = (0.9, 0.99)
-"""Adam's memory for σ, shorter than usual: the losses it follows fall within tens of updates."""
 
 
 def collate(trajectories: Sequence[Sequence[Example]], lay: Callable[[list[Example]], list[Piece]]) -> Batch:
@@ -82,15 +80,16 @@ class StepERTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.add_callback(_Updates(self))
         self.data = data
-        self.weighting, self.sigma_rate, self.kl = parse_weighting(objective.weighting), objective.sigma_rate, objective.kl
+        self.weighting, self.kl = parse_weighting(objective.weighting), objective.kl
+        self.difficulty = Difficulty(self.weighting, objective.sigma_rate, args.device)
         self.curve = curve
         self.on_update: Callable[[CurvePoint], None] = lambda _point: None
-        self.log_variance = nn.Parameter(torch.zeros(len(KINDS), device=args.device), objective.weighting == "learned")
-        self.seen = torch.zeros(len(KINDS), device=args.device)
         self.sums = torch.zeros(len(KINDS), device=args.device)
         self.whole = Whole(0, (0, 0, 0))
         self.losses: dict[Any, float] = {}
         """L of each kind in the update made last."""
+        self.rate = 0.0
+        """Of the student's weights, in that update."""
         self.tokens, self.seconds, self.clock = 0, 0.0, time.monotonic()
         self.clipped = 0
         """Updates whose gradient was longer than it may be."""
@@ -123,8 +122,7 @@ class StepERTrainer(Trainer):
             check_following(*self.resumed, self.rows)
             self.resumed = None
         self.sums.zero_()
-        # The Trainer zeroes only the model's gradients.
-        self.log_variance.grad = None
+        self.difficulty.begin_update()
         return batches, self.whole
 
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Any = None) -> Tensor:
@@ -165,30 +163,13 @@ class StepERTrainer(Trainer):
         self.sums += sums.detach()
         whole = num_items_in_batch or self.whole
         # Ranks average their gradients; the parts are to be added.
-        loss = combine(sums, inputs.examples, whole, self.weighting, self.log_variance) * self.accelerator.num_processes
+        loss = combine(sums, inputs.examples, whole, self.weighting, self.difficulty.log_variance) * self.accelerator.num_processes
         return (loss, losses) if return_outputs else loss
 
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """The Trainer's groups, and σ in one of its own: at the student's rate and decay it would hardly move."""
-        fresh = self.optimizer is None
-        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
-        if fresh and self.log_variance.requires_grad:
-            optimizer.add_param_group({"params": [self.log_variance], "lr": self.sigma_rate, "weight_decay": 0.0,
-                                       "betas": SIGMA_BETAS})
-        return optimizer
-
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Warm-up and cosine for the student; σ keeps its rate to the end, or it would stop short of √L."""
         if self.lr_scheduler is None:
-            optimizer = optimizer or self.optimizer
-            warmup = self.args.get_warmup_steps(num_training_steps)
-            held = self.log_variance.requires_grad
-            rates: list[Callable[[int], float]] = [
-                (lambda _step: 1.0) if held and group is optimizer.param_groups[-1]
-                else (lambda step: cosine(step, warmup, num_training_steps))
-                for group in optimizer.param_groups
-            ]  # fmt: skip
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
+            share = partial(cosine, warmup=self.args.get_warmup_steps(num_training_steps), steps=num_training_steps)
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, share)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
@@ -210,32 +191,32 @@ class StepERTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The total alone says little, and goes below nothing: TensorBoard and the like get each kind's loss and σ beside it."""
         if "loss" in logs:
-            logs |= {f"{what}/{kind}": figure for what, figures in (("loss", self.losses), ("sigma", self.sigma())) for kind, figure in figures.items()}
+            logs |= {f"{what}/{kind}": figure for what, figures in (("loss", self.losses), ("sigma", self.difficulty.told())) for kind, figure in figures.items()}
         super().log(logs, start_time)
 
-    def meet_sigma(self) -> None:
-        """Before the update: σ is no part of the model, so nobody else averages its gradient over the ranks."""
-        if self.accelerator.num_processes > 1 and self.log_variance.grad is not None:
-            self.log_variance.grad = self.accelerator.reduce(self.log_variance.grad, "mean")
+    def update_difficulty(self) -> None:
+        """Beside the student's update. σ is no part of the model, so nobody else averages its gradient over the ranks."""
+        self.rate = self._get_learning_rate()
+        log_variance = self.difficulty.log_variance
+        if self.accelerator.num_processes > 1 and log_variance.grad is not None:
+            log_variance.grad = self.accelerator.reduce(log_variance.grad, "mean")
+        self.difficulty.learn(self.whole)
 
     def close_update(self) -> None:
         """After the update: the closed form's turn, and a line for the curve."""
         sums = self.accelerator.reduce(self.sums, "sum") if self.accelerator.num_processes > 1 else self.sums
         losses = sums / self.whole.trajectories
         if self.weighting.name == "ema":
-            self.log_variance.data, self.seen = closed_form(self.log_variance.data, self.seen, losses, self.whole)
+            self.difficulty.follow(losses, self.whole)
         now = time.monotonic()
         self.seconds, self.clock = self.seconds + now - self.clock, now
         self.losses = by_kind(losses, self.whole)
         point = CurvePoint(step=self.state.global_step, seconds=round(self.seconds, 3), tokens=self.tokens,
-                           rate=self._get_learning_rate(), loss=self.losses, sigma=self.sigma())
+                           rate=self.rate, loss=self.losses, sigma=self.difficulty.told())
         if self.is_world_process_zero():
             with room_for("a line of the curve", self.curve.path):
                 self.curve.append(point)
             self.on_update(point)
-
-    def sigma(self) -> dict[Any, float]:
-        return by_kind(torch.exp(self.log_variance.detach() / 2))
 
     def train_from(self, checkpoint: Path | None) -> None:
         """Train to the end, from a checkpoint or from the start; the curve forgets what comes after it.
@@ -248,8 +229,7 @@ class StepERTrainer(Trainer):
             mark = read_mark(checkpoint)
             self.resumed = (checkpoint, mark)
             step, self.tokens, self.seconds, self.clipped = mark.step, mark.tokens, mark.seconds, mark.clipped
-            self.log_variance.data.copy_(torch.tensor(mark.log_variance))
-            self.seen.copy_(torch.tensor(mark.seen))
+            self.difficulty.remember(mark.difficulty)
         if self.is_world_process_zero():
             self.curve.keep_until(step)
         self.clock = time.monotonic()
@@ -267,8 +247,7 @@ class StepERTrainer(Trainer):
         checkpoint, mark = self.resumed
         # DeepSpeed keeps the optimizer's memory in places of its own, and restores it with the weights.
         memory = None if self.is_deepspeed_enabled else max((int(held["step"]) for held in self.optimizer.state.values() if "step" in held), default=0)
-        check_state(checkpoint, mark, {"step": self.state.global_step, "seed": self.args.seed, "optimizer": memory,
-                                       "log_variance": tuple(self.log_variance.tolist()), "seen": tuple(self.seen.tolist())})
+        check_state(checkpoint, mark, {"step": self.state.global_step, "seed": self.args.seed, "optimizer": memory, "difficulty": self.difficulty.memory()})
         check_probe(checkpoint, mark, self.probe(), half=self.args.bf16)
 
     @torch.no_grad()
@@ -291,7 +270,7 @@ class StepERTrainer(Trainer):
             if self.is_world_process_zero():
                 write_mark(checkpoint, Mark(
                     step=self.state.global_step, tokens=self.tokens, seconds=self.seconds, clipped=self.clipped, seed=self.args.seed,
-                    log_variance=tuple(self.log_variance.tolist()), seen=tuple(self.seen.tolist()), probe=probe,
+                    difficulty=self.difficulty.memory(), probe=probe,
                     weights=weight_digests(checkpoint), following=tuple(sorted(self._shuffled().update(self.state.global_step))),
                 ))  # fmt: skip
 
@@ -312,7 +291,7 @@ class _Updates(TrainerCallback):
 
     def on_pre_optimizer_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,  # noqa: ARG002
                               **_: Any) -> None:
-        self.trainer.meet_sigma()
+        self.trainer.update_difficulty()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,  # noqa: ARG002
                     **_: Any) -> None:
