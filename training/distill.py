@@ -146,7 +146,7 @@ def run(config: DistillConfig, *, on_update: OnUpdate | None = None, on_note: Ca
     if not (config.out / REPORT).is_file():
         watch = Watch(Watched(config.weighting, config.sigma_rate, config.clip, card), on_note if is_first() else lambda _words: None)
         trainer = _train(config, watch, on_update, on_note)
-        weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        weights = trainer.whole_weights()
         if is_first():
             _finish(config, card, trainer, weights, watch, command)
         meet()

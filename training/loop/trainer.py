@@ -261,6 +261,11 @@ class StepERTrainer(Trainer):
         self.model_wrapped.train()
         return float(losses.mean())
 
+    def whole_weights(self) -> dict[str, Tensor]:
+        """By name, on the first process; all must ask. Of tied weights each once: gathered from shards they would be two."""
+        tied = getattr(self.model, "all_tied_weights_keys", {})
+        return {name: weight for name, weight in self.accelerator.get_state_dict(self.model_wrapped).items() if name not in tied}
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         checkpoint, probe = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}", self.probe()
         if not math.isfinite(probe):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from steper_agent.students.student import verify_student
@@ -22,7 +23,9 @@ from training.distill import DistillConfig, Distilled
 
 ROOT = Path(__file__).parents[3]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-FSDP = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "docs" / "accelerate" / "fsdp2.yaml"), "--num_processes", "2", "--cpu"]
+DISTILL, SHARDED = ["-m", "training.distill"], [str(Path(__file__).with_name("sharded.py"))]
+SHARDS = "pytorch_model_fsdp.bin"
+"""What accelerate leaves in a checkpoint of a model in shards, and nowhere else."""
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +37,20 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {"dataset": folder / "set", "base": base, "rank": 4, "alpha": 8, "batch": 4, "epochs": 2, "save_every": 2}
 
 
-def started(launcher: list[str], settings: dict[str, Any], out: Path) -> subprocess.CompletedProcess[str]:
+def in_shards() -> dict[str, str]:
+    """The documented file as `accelerate launch` hands it on."""
+    config = yaml.safe_load((ROOT / "docs" / "accelerate" / "fsdp2.yaml").read_text())
+    return {"ACCELERATE_USE_FSDP": "true", **{key.upper(): str(value) for key, value in config["fsdp_config"].items()}}
+
+
+def started(script: list[str], settings: dict[str, Any], out: Path) -> subprocess.CompletedProcess[str]:
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in settings.items()]
-    return subprocess.run([sys.executable, *launcher, "-m", "training.distill", *flags, "--out", str(out)], capture_output=True, text=True,
-                          check=False, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **(in_shards() if script is SHARDED else {})}
+    return subprocess.run([sys.executable, *TORCHRUN, *script, *flags, "--out", str(out)], capture_output=True, text=True, check=False, cwd=ROOT, env=env)
 
 
-def finished(launcher: list[str], settings: dict[str, Any], out: Path) -> Distilled:
-    told = started(launcher, settings, out)
+def finished(script: list[str], settings: dict[str, Any], out: Path) -> Distilled:
+    told = started(script, settings, out)
     assert told.returncode == 0, told.stderr[-3000:]
     assert told.stdout.count("updates") == 1, "only one of them talks"
     return Distilled.model_validate_json((out / "report.json").read_bytes())
@@ -67,25 +76,26 @@ def assert_same(ours: Distilled, alone: Distilled, weights: str) -> None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("launcher", "method", "weights"),
-    [(TORCHRUN, "lora", "adapter_model.safetensors"), (FSDP, "full", "model.safetensors")],
+    ("script", "method", "weights"),
+    [(DISTILL, "lora", "adapter_model.safetensors"), (SHARDED, "full", "model.safetensors")],
     ids=["torchrun, adapter", "FSDP2, all weights"],
 )
 def test_two_processes_come_to_the_student_of_one_also_when_they_are_resumed(
-    settings: dict[str, Any], tmp_path: Path, launcher: list[str], method: str, weights: str
+    settings: dict[str, Any], tmp_path: Path, script: list[str], method: str, weights: str
 ) -> None:
     told = {**settings, "method": method}
     alone = distill.run(DistillConfig(**told, out=tmp_path / "alone"))
-    ours = finished(launcher, told, tmp_path / "run")
+    ours = finished(script, told, tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoint-6" / SHARDS).is_file() == (script is SHARDED)
     assert verify_student(ours.student, settings["base"]).name == ours.name
     assert_same(ours, alone, weights)
     cut_short(tmp_path / "run")
-    assert_same(finished(launcher, told, tmp_path / "run"), alone, weights)
+    assert_same(finished(script, told, tmp_path / "run"), alone, weights)
 
 
 @pytest.mark.timeout(600)
 def test_a_batch_that_the_processes_cannot_share_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
-    told = started(TORCHRUN, {**settings, "batch": 3}, tmp_path / "run")
+    told = started(DISTILL, {**settings, "batch": 3}, tmp_path / "run")
     assert told.returncode != 0
     assert "3 trajectories do not split into 1 micro-batches on 2 processes each" in told.stderr
     assert not (tmp_path / "run").exists()
