@@ -22,15 +22,15 @@ from graphs.strategies import ircot
 from steper_agent.config import Config, command_line
 from steper_agent.durable import write_atomic
 from steper_agent.errors import JournalError
-from steper_agent.journal import read
-from steper_agent.records import NodeRecord, Record, Score, View
+from steper_agent.records import Record, Score, View
 from training.dataset import DatasetConfig
 from training.dataset import build as build_dataset
 from training.distill import DistillConfig, Distilled
 from training.distill import run as distill
 from training.evaluate import EvaluateConfig, Report
 from training.examples.dataset_folder import DatasetCard, read_card
-from training.examples.rivals import RIVALS
+from training.examples.rivals import RIVALS, check_from
+from training.journalled import journalled
 from training.judged import DIFFER, judged, same_recipe
 from training.loop.live import Live
 from training.run_folder import claim
@@ -45,7 +45,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73")
 
 
 class CompareConfig(Config):
-    journal: tuple[Path, ...] = Field(description=f"journals of a teacher, collected with --strategy {ircot.NAME}")
+    journal: tuple[Path, ...] = Field(description=f"journals of a teacher; rivals need chains collected with --strategy {ircot.NAME}")
     base: Path = Field(description="folder of the base model that every student starts from")
     questions: Path = Field(description="questions with gold answers to judge by; what is in them is not taught")
     index: Path = Field(description="index that the students search")
@@ -72,7 +72,7 @@ class CompareConfig(Config):
     @field_validator("methods", mode="before")
     @classmethod
     def _parted(cls, given: Any) -> Any:
-        words = [word for one in ([given] if isinstance(given, str) else given) for word in str(one).split(",")]
+        words = [word.strip() for one in ([given] if isinstance(given, str) else given) for word in str(one).split(",")]
         return tuple(dict.fromkeys(words))
 
 
@@ -146,31 +146,22 @@ def compare(config: CompareConfig, *, tell: Callable[[str], None] = print) -> Co
         ConfigError, DataError, JournalError: as the verbs do that it calls; or a rival cannot be made from this journal; or two
             evaluations differ in more than how the student answers.
     """
-    settings = config.model_copy(update={"k": config.k or k_of(config.journal)})
+    teacher = journalled(config.journal)
+    if not (config.k or teacher.k):
+        raise JournalError("no search says how many passages it returned", where=config.journal[0], fix="give --k")
+    for method in config.methods:
+        if method in RIVALS:
+            check_from(method, teacher.strategy, config.journal[0])
+    settings = config.model_copy(update={"k": config.k or teacher.k})
     claim(config.out, settings, free=FREE)
     parts = []
     for method in config.methods:
         tell(f"{method}: data set, student, {config.limit or 'all'} questions")
-        parts.append(_part(settings, method))
+        parts.append(_part(settings, method, teacher.strategy))
     found = compared(parts, settings)
     write_atomic(config.out / REPORT, found.model_dump_json(indent=1) + "\n")
     write_atomic(config.out / PLOT, drawn(found))
     return found
-
-
-def k_of(journals: Sequence[Path]) -> int:
-    """How many passages the teacher's searches returned.
-
-    Raises:
-        JournalError: a journal is missing, or no search in them says so.
-    """
-    for path in journals:
-        if not path.is_file():
-            raise JournalError("there is no journal here", where=path, fix="run: python -m training.collect --out FOLDER")
-        for record in read(path):
-            if isinstance(record, NodeRecord) and record.node == "retrieve" and "k" in record.parameters:
-                return int(record.parameters["k"])
-    raise JournalError("no search says how many passages it returned", where=journals[0], fix="give --k")
 
 
 def compared(parts: Sequence[Part], config: CompareConfig) -> Comparison:
@@ -193,7 +184,8 @@ def _row(part: Part, first: Part, config: CompareConfig) -> Row:
     )  # fmt: skip
 
 
-def _part(config: CompareConfig, method: View) -> Part:
+def _part(config: CompareConfig, method: View, strategy: str) -> Part:
+    """`strategy`: the teacher's; who is taught its own chains answers in it."""
     folder = config.out / method
     build_dataset(DatasetConfig(
         journal=config.journal, base=config.base, out=folder / "dataset", view=method, held_out=(config.questions,),
@@ -208,7 +200,7 @@ def _part(config: CompareConfig, method: View) -> Part:
         student = distill(settings, on_update=live.show, on_note=live.note, command=f"python -m training.compare, method {method}")
     report, verdicts = judged(EvaluateConfig(
         index=config.index, questions=config.questions, model=f"local:{config.base}+{student.student}",
-        strategy=method if method in RIVALS else ircot.NAME, k=config.k, steps=config.steps, limit=config.limit, seed=config.seed,
+        strategy=method if method in RIVALS else strategy, k=config.k, steps=config.steps, limit=config.limit, seed=config.seed,
         max_tokens=config.max_tokens, concurrency=config.concurrency, out=folder / "evaluate",
     ), student.name)  # fmt: skip
     return Part(method, read_card(folder / "dataset"), student, report, [one.em for one in verdicts])

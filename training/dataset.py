@@ -28,7 +28,7 @@ from training.examples.filters import filters_for, first_reason, recipes_of
 from training.examples.held_out import HeldOut, near_told
 from training.examples.labels import with_likely
 from training.examples.lengths import Tally, window_for
-from training.examples.rivals import ONE_EXAMPLE, RIVALS, filters_of, fits_for
+from training.examples.rivals import RIVALS, check_kinds, filters_of, fits_for
 from training.examples.share import ALL, share_of
 from training.examples.views import Target, Teaching, check_template
 from training.run_folder import SETTINGS, claim
@@ -68,7 +68,7 @@ class DatasetConfig(Config):
         """In their own order, each once, so that one choice has one spelling."""
         if not isinstance(given, str | list | tuple):
             return given
-        words = [word for one in ([given] if isinstance(given, str) else given) for word in str(one).split(",")]
+        words = [word.strip() for one in ([given] if isinstance(given, str) else given) for word in str(one).split(",")]
         return tuple(kind for kind in KINDS if kind in words) + tuple(word for word in words if word not in KINDS)
 
 
@@ -124,7 +124,7 @@ def build(config: DatasetConfig, *, on_progress: OnProgress | None = None, on_pl
     begun = _begun(config)
     on_plan = on_plan or (lambda _plan: None)
     if not config.dry_run and (config.out / SETTINGS).exists():
-        claim(config.out, begun, free=_free(config))
+        claim(config.out, begun, free=free_of(config))
         if done := _finished(config.out):
             on_plan(done.plan)
             return done
@@ -132,7 +132,7 @@ def build(config: DatasetConfig, *, on_progress: OnProgress | None = None, on_pl
     on_plan(card.plan)
     _refuse_poor(config, card)
     if not config.dry_run:
-        claim(config.out, begun, free=_free(config))
+        claim(config.out, begun, free=free_of(config))
         write_atomic(config.out / EXAMPLES, "".join(lines))
         write_atomic(config.out / CARD, card.model_dump_json(indent=1) + "\n")
     return card
@@ -141,8 +141,7 @@ def build(config: DatasetConfig, *, on_progress: OnProgress | None = None, on_pl
 def _teaching(config: DatasetConfig) -> Teaching:
     from steper_agent.models.loading import open_tokenizer, open_vocabulary, same_vocabulary
 
-    if config.view in ONE_EXAMPLE and "aggregation" not in config.kinds:
-        raise ConfigError(f"the {config.view} view has no step of these kinds, only aggregation", where="kinds", fix="--view stepwise")
+    check_kinds(config.view, config.kinds, "kinds")
     if config.teacher and config.view in RIVALS:
         raise ConfigError(f"the teacher's log-probabilities are of its own words, not of the {config.view} view's", where="teacher",
                           fix="leave --teacher out, or take --view stepwise")
@@ -171,7 +170,8 @@ def _begun(config: DatasetConfig) -> Begun:
     return Begun(**config.model_dump(), fingerprint=fingerprint, journal_contents=digest([journals, held_out]))
 
 
-def _free(config: DatasetConfig) -> tuple[str, ...]:
+def free_of(config: DatasetConfig) -> tuple[str, ...]:
+    """Settings that may differ from those of the data set that a folder has."""
     return FREE + LATER if config.take == ALL else FREE
 
 

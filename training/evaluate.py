@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from steper_agent.config import Config, command_line
-from steper_agent.durable import digest, write_atomic
+from steper_agent.durable import digest, digest_file, write_atomic
 from steper_agent.errors import ConfigError, DataError, IndexFault
 from steper_agent.records import Kind, Question, Record, Trajectory
 from training.attribution.records import Mean
@@ -97,6 +97,8 @@ class Report(Record):
     """Version of the judge; empty where there was nothing to mark."""
     judge_spec: str = ""
     """As it was asked for."""
+    unread: int = 0
+    """Replies of the judge that could not be read; their runs have no marks."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -202,6 +204,8 @@ def evaluate(config: EvaluateConfig) -> Report:
     golds, rules = golds_of(questions, index.find, config.gold), RULES[config.metrics]
     evaluation = evaluate_trajectories(done, efforts=efforts_of(read(path)), rules=rules, golds=golds, seed=config.seed)
     recipe = {**settings, "questions": questions_digest(questions), "metrics": config.metrics, "versions": versions()}
+    if config.gold:
+        recipe["gold"] = gold_digest(config)
     report = Report(model=str(settings["model"]), evaluation=evaluation, recipe=recipe, **_marked(done, config))
     lines = [judge(trajectory, rules, golds[trajectory.question.id]).model_dump_json() for trajectory in done]
     write_atomic(config.out / "predictions.jsonl", "\n".join(lines) + "\n")
@@ -218,7 +222,8 @@ def _marked(done: Sequence[Trajectory], config: EvaluateConfig) -> dict[str, Any
         return {"judge_spec": config.judge}
     model = open_model(config.judge, temperature=0.0, max_tokens=MOST_TOKENS, seed=config.seed)
     ratings = rate(done, model, config.out / "ratings.jsonl", concurrency=config.concurrency)
-    return {"marks": mean_marks(ratings, seed=config.seed), "judge": ratings[0].judge, "judge_spec": config.judge}
+    return {"marks": mean_marks(ratings, seed=config.seed), "judge": ratings[0].judge, "judge_spec": config.judge,
+            "unread": sum(not one.marks for one in ratings)}
 
 
 def ask(
@@ -264,6 +269,11 @@ def questions_digest(questions: Sequence[Question]) -> str:
     return digest(sorted([one.id, one.text, list(one.answers), sorted(one.supporting_ids)] for one in questions))
 
 
+def gold_digest(config: EvaluateConfig) -> str | None:
+    """Of the file of right chains, as it is now; None without one."""
+    return digest_file(config.gold) if config.gold else None
+
+
 def check_supports(index: IndexRetriever | RemoteRetriever, questions: Sequence[Question], folder: Path, config: EvaluateConfig) -> None:
     """Refuse an index that holds none of the passages that the questions rest on."""
     if not any(index.find(gold) for question in questions for gold in question.supporting_ids):
@@ -291,8 +301,10 @@ def _print_report(report: Report) -> None:
     if faults := ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in found.faults.items() if count):
         console.print(f"what went wrong first: {faults}")
     for name, means in (("ability, 0 to 1", found.abilities), (f"marks of {report.judge}, 1 to 5", report.marks)):
-        if told := ", ".join(f"{kind} {one.mean:.2f} ({one.ci[0]:.2f} to {one.ci[1]:.2f})" for kind, one in means.items()):
+        if told := ", ".join(f"{kind} {one.mean:.2f} ({one.ci[0]:.2f} to {one.ci[1]:.2f}, n = {one.n})" for kind, one in means.items()):
             console.print(f"{name}: {told}")
+    if report.unread:
+        console.print(f"{report.unread} replies of the judge could not be read: those runs have no marks")
     if cost := found.cost:
         console.print(
             f"a question: {found.steps:.1f} steps, {cost.seconds_mean:.2f} s mean, {cost.seconds_p95:.2f} s p95, "

@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from steper_agent.errors import ConfigError
-from training.evaluate import EvaluateConfig, Report, evaluate, questions_digest, questions_of
+from steper_agent.retrieval import open_retriever
+from training.evaluate import EvaluateConfig, Report, evaluate, gold_digest, questions_digest, questions_of
 from training.evaluation import Verdict
 
 DIFFER = ("strategy", "prompts", "model")
@@ -21,24 +24,30 @@ class Judged(NamedTuple):
 
 
 def judged(config: EvaluateConfig, model: str = "", *, again: bool = True) -> Judged:
-    """The report on these very questions, and every question's verdict. `model`: the version that must have answered; an
-    evaluation that is held of another is made anew. `again`: questions that failed are asked once more, for a provider's bad hour
-    is no judgement of a model."""
+    """The report on these very questions, and every question's verdict. `model`: the version that must have answered. `again`:
+    questions that failed are asked once more, for a provider's bad hour is no judgement of a model.
+
+    Raises:
+        ConfigError: the folder holds an evaluation of another model, over another index or with other settings.
+    """
     found = held(config, model)
     if found is None or (again and found.report.evaluation.failures["error"]):
         report = evaluate(config)
-        found = Judged(report, _verdicts(config.out))
+        found = Judged(report, _verdicts(config.out) or [])
     return found
 
 
 def held(config: EvaluateConfig, model: str = "") -> Judged | None:
-    """What is there, questions that failed included; None where something is missing."""
+    """What is there, questions that failed included; None where something is missing, or what it rests on has changed."""
     if not (config.out / "report.json").is_file():
         return None
     asked = questions_of(config)
     report, verdicts = Report.model_validate_json((config.out / "report.json").read_bytes()), _verdicts(config.out)
-    wanted = (model or report.model, questions_digest(asked), config.metrics, {one.id for one in asked})
-    found = (report.model, report.recipe.get("questions"), report.recipe.get("metrics"), {one.id for one in verdicts})
+    if verdicts is None:
+        return None
+    recipe = report.recipe
+    wanted = (model or report.model, open_retriever(config.index).digest, questions_digest(asked), config.metrics, gold_digest(config), {one.id for one in asked})
+    found = (report.model, recipe.get("index"), recipe.get("questions"), recipe.get("metrics"), recipe.get("gold"), {one.id for one in verdicts})
     # Reports from before the spec was written down have the judge's version alone.
     is_marked = config.judge in ("", report.judge_spec) or (bool(report.judge) and not report.judge_spec)
     return Judged(report, verdicts) if found == wanted and is_marked else None
@@ -64,8 +73,11 @@ def _kept(report: Report, differ: Sequence[str]) -> dict[str, Any]:
     return {key: value for key, value in report.recipe.items() if key not in differ}
 
 
-def _verdicts(folder: Path) -> list[Verdict]:
-    """None where a crash left a report without them."""
-    path = folder / "predictions.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return sorted((Verdict.model_validate_json(line) for line in lines), key=lambda one: one.id)
+def _verdicts(folder: Path) -> list[Verdict] | None:
+    """None where they are missing or damaged."""
+    try:
+        # As bytes: a question may hold what `str.splitlines` takes for the end of a line.
+        with (folder / "predictions.jsonl").open("rb") as lines:
+            return sorted(map(Verdict.model_validate_json, lines), key=lambda one: one.id)
+    except (FileNotFoundError, ValidationError):
+        return None

@@ -20,9 +20,10 @@ from tests.tiny import tiny_base
 from tests.training.journals import make_journal
 from training import compare as room
 from training import judged
-from training.compare import METHODS, CompareConfig, Comparison, compare, drawn, k_of, main, show
+from training.compare import METHODS, CompareConfig, Comparison, compare, drawn, main, show
 from training.evaluate import EvaluateConfig, Report, evaluate
 from training.examples.rivals import ONE_SEARCH, unfound
+from training.journalled import Journalled
 from training.microworld.questions import CHAINS, make_questions
 from training.microworld.teacher import SymbolicTeacher
 from training.microworld.world import make_world
@@ -124,7 +125,7 @@ def test_rows_do_not_depend_on_the_order_of_methods_nor_on_their_company(found: 
 def test_other_settings_and_other_judgements_are_refused(config: CompareConfig) -> None:
     with pytest.raises(ConfigError, match="has learning_rate = "):
         compare(config.model_copy(update={"learning_rate": 1.0}))
-    parts = [room._part(config.model_copy(update={"k": K}), method) for method in ("stepwise", "sail")]
+    parts = [room._part(config.model_copy(update={"k": K}), method, "ircot") for method in ("stepwise", "sail")]
     other = parts[1].report.model_copy(update={"recipe": {**parts[1].report.recipe, "k": K + 1}})
     with pytest.raises(ConfigError, match="judged with another `k`"):
         room.compared([parts[0], parts[1]._replace(report=other)], config)
@@ -149,11 +150,23 @@ def test_the_command_line_takes_methods_parted_by_commas(config: CompareConfig, 
     assert "methods" in capsys.readouterr().err
 
 
-def test_a_journal_that_does_not_say_k_needs_it(tmp_path: Path) -> None:
+def test_what_the_journal_cannot_give_is_said_before_anybody_is_taught(config: CompareConfig, tmp_path: Path) -> None:
+    other = config.model_copy(update={"out": tmp_path / "run", "journal": (make_journal(tmp_path / "j.jsonl"),)})
     with pytest.raises(JournalError, match="--k"):
-        k_of((make_journal(tmp_path / "j.jsonl"),))
+        compare(other)
     with pytest.raises(JournalError, match="no journal here"):
-        k_of((tmp_path / "missing.jsonl",))
+        compare(other.model_copy(update={"journal": (tmp_path / "missing.jsonl",)}))
+    told = config.journal[0].read_text().replace('"strategy":"ircot"', '"strategy":"self_ask"')
+    (tmp_path / "self_ask.jsonl").write_text(told)
+    with pytest.raises(ConfigError, match="cannot be made of a chain of self_ask"):
+        compare(other.model_copy(update={"journal": (tmp_path / "self_ask.jsonl",)}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_who_is_taught_the_teachers_own_chains_answers_in_the_teachers_way(config: CompareConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "journalled", lambda _: Journalled("self_ask", K, 1))
+    found = compare(config.model_copy(update={"out": tmp_path / "run", "methods": ("vanilla",), "limit": 1}))
+    assert found.rows[0].strategy == "self_ask"
 
 
 def test_no_leak_is_taught_and_rivals_that_search_once_keep_fewer(found: Comparison, config: CompareConfig) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import copyfile, copytree, rmtree
 from typing import Any
 
 import pytest
 
 from steper_agent.journal import read, trajectories
 from steper_agent.retrieval import build_index
-from training.evaluate import EvaluateConfig, draw, main, questions_digest
+from training.evaluate import EvaluateConfig, draw, evaluate, main, questions_digest
+from training.judged import held
 from training.microworld.questions import make_questions
 from training.microworld.world import make_world
 from training.verb import run
@@ -163,7 +165,6 @@ def test_what_went_wrong_first_and_how_each_step_was_done_are_told(bench, tmp_pa
 def test_where_there_is_nothing_to_mark_a_judge_is_not_asked(bench, tmp_path, monkeypatch):
     from tests.fakes import Script
     from training import models
-    from training.judged import held
     from training.microworld.teacher import SymbolicTeacher
 
     asked = Script(lines=())
@@ -189,4 +190,42 @@ def test_a_judge_marks_the_runs_once(bench, tmp_path, capsys, monkeypatch):
         assert run(main, _flags(bench, tmp_path, "--questions", str(tmp_path / "one.jsonl"), "--k", "8", "--judge", judge)) == 0
         report = json.loads((tmp_path / "report.json").read_text())
         assert {kind: one["mean"] for kind, one in report["marks"].items()} == {"initialization": 4.0, "aggregation": 2.0}
-        assert "marks of script, 1 to 5" in capsys.readouterr().out
+        shown = capsys.readouterr().out
+        assert "marks of script, 1 to 5" in shown
+        assert "n = 1)" in shown
+        assert "could not be read" not in shown
+
+
+def test_replies_of_a_judge_that_cannot_be_read_are_counted(bench, tmp_path, capsys, monkeypatch):
+    from tests.fakes import Script
+    from training import models
+    from training.microworld.teacher import SymbolicTeacher
+
+    judge = Script(lines=("Very good!",) * 3)
+    monkeypatch.setattr(models, "open_model", lambda spec, **_: judge if spec == "judge" else SymbolicTeacher())
+    assert run(main, _flags(bench, tmp_path, "--judge", "judge", "--limit", "3")) == 0
+    assert json.loads((tmp_path / "report.json").read_text())["unread"] == 3
+    assert "3 replies of the judge could not be read" in capsys.readouterr().out
+
+
+def test_a_finished_evaluation_is_held_until_what_it_rests_on_changes(bench, tmp_path):
+    for name in ("index", "questions.jsonl", "corpus.jsonl"):
+        (copytree if (bench / name).is_dir() else copyfile)(bench / name, tmp_path / name)
+    questions = [json.loads(line) for line in (tmp_path / "questions.jsonl").read_text().splitlines()]
+    questions[0]["text"] += " \u2028 \x85"
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(one) + "\n" for one in questions))
+    config = EvaluateConfig(index=tmp_path / "index", questions=tmp_path / "questions.jsonl", model="symbolic", limit=3, out=tmp_path / "run")
+    evaluate(config)
+    found = held(config)
+    assert found is not None
+    assert len(found.verdicts) == 3
+    predictions = tmp_path / "run" / "predictions.jsonl"
+    whole = predictions.read_bytes()
+    predictions.write_bytes(whole[:-20])
+    assert held(config) is None
+    predictions.write_bytes(whole)
+    lines = (tmp_path / "corpus.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "corpus.jsonl").write_text("".join(lines[:-1]))
+    rmtree(tmp_path / "index")
+    build_index([tmp_path / "corpus.jsonl"], tmp_path / "index")
+    assert held(config) is None

@@ -62,6 +62,19 @@ def test_a_reply_that_is_anything_else_counts_as_unread(reply, tmp_path):
     assert mean_marks(found) == {}
 
 
+def test_a_reply_that_could_not_be_read_is_asked_for_again_by_the_next_start(tmp_path):
+    path = tmp_path / "r.jsonl"
+    assert rate([RIGHT], Script(lines=("initialization: 4\naggre",)), path)[0].marks == {}
+    again = rate([RIGHT], Script(lines=(BOTH,)), path)
+    assert again[0].marks == {"initialization": 4, "aggregation": 5}
+    assert rate([RIGHT], Script(lines=()), path) == again
+
+
+def test_a_judge_may_think_before_it_marks(tmp_path):
+    thought = f"<think>\nThe first line is fine.\naggregation: 1\n</think>\n\n{BOTH}"
+    assert rate([RIGHT], Script(lines=(thought,)), tmp_path / "r.jsonl")[0].marks == {"initialization": 4, "aggregation": 5}
+
+
 def test_space_around_a_line_does_not_matter():
     assert read_marks(f"\n  {BOTH.replace(chr(10), '  ' + chr(10))}\n", ("initialization", "aggregation")) == {"initialization": 4, "aggregation": 5}
 

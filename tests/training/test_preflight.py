@@ -23,6 +23,7 @@ from training.microworld.questions import CHAINS, make_questions
 from training.microworld.world import Split, make_world
 from training.preflight import CALL, LOOKS, Preflight, main, preflight
 from training.recipe import read_recipe
+from training.run_folder import claim
 from training.verb import run
 
 Settings = Mapping[str, Mapping[str, object]]
@@ -135,7 +136,8 @@ def broken(bench: Path, tmp_path: Path) -> Path:
         ({"evaluate": {"index": "{bench}/train/index"}}, "their index", "failed", "another corpus"),
         ({"evaluate": {"questions": "{broken}/mute.jsonl"}}, "evaluation questions", "failed", "no answer"),
         ({"evaluate": {"metrics": "2wiki"}}, "evaluation questions", "warning", "aliases"),
-        ({"evaluate": {"k": 7}}, "tables", "warning", "k = 2, the student with 7"),
+        ({"evaluate": {"k": 7}}, "tables", "warning", "k = 2, and asked with 7"),
+        ({"dataset": {"view": "single_step"}}, "tables", "warning", "strategy = single_step, and asked with ircot"),
         ({"evaluate": {"model": "symbolic"}}, "tables", "warning", "not the student"),
         ({"distill": {"base": "{broken}/other"}}, "tables", "failed", "another base"),
         ({"dataset": {"journal": ("elsewhere.jsonl",)}}, "tables", "warning", "does not read the journal"),
@@ -169,6 +171,15 @@ def test_one_fault_is_told_once(bench: Path, tmp_path: Path) -> None:
     assert told["their index"] == {"ok"}
 
 
+def test_a_folder_of_another_run_is_told_before_the_teacher_is_paid(bench: Path, tmp_path: Path) -> None:
+    for table, was in (("dataset", {"view": "vanilla"}), ("distill", {"learning_rate": 0.5})):
+        recipe = read_recipe(bench / "recipe.toml", {table: {"out": tmp_path / table, **was}})
+        claim(tmp_path / table, getattr(recipe, table))
+        told = next(check for check in looked(bench, {table: {"out": str(tmp_path / table)}}).checks if check.name == "folders")
+        assert told.state == "failed"
+        assert f"has {next(iter(was))} = " in told.what
+
+
 def test_questions_that_are_judged_by_are_not_taught(bench: Path) -> None:
     same = {"questions": str(bench / "train/questions.jsonl"), "index": str(bench / "train/index")}
     unguarded = looked(bench, {"evaluate": same})
@@ -177,6 +188,7 @@ def test_questions_that_are_judged_by_are_not_taught(bench: Path) -> None:
     assert states(guarded)["leakage"] == {"warning"}
     assert "6 training questions are evaluation questions" in next(one.what for one in guarded.checks if one.name == "leakage")
     assert states(looked(bench, {"dataset": {"held_out": ()}}))["leakage"] == {"warning"}
+    assert states(looked(bench, {"evaluate": {**same, "limit": 1}, "collect": {"limit": 1}}))["leakage"] == {"failed"}
 
 
 def test_only_the_tables_there_are_are_checked(bench: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from steper_agent.records import KINDS, Kind, Trajectory
 from training.attribution.gold import gold_of
 from training.attribution.records import Gold
-from training.attribution.walk import Walked, share, walk
+from training.attribution.walk import Walked, share, unstated, walk
 from training.examples.views import kind_of
 from training.scores.metrics import best, f1
 
@@ -68,5 +68,4 @@ def _answer(trajectory: Trajectory, gold: Gold) -> float | None:
 
 def _left(gold: Gold, walked: Sequence[Walked]) -> int | None:
     """The first hop that none of these steps states."""
-    stated = frozenset[int]().union(*(seen.stated for seen in walked))
-    return next((place for place in range(len(gold.links)) if place not in stated), None)
+    return next(iter(unstated(gold, walked)), None)

@@ -25,7 +25,7 @@ from steper_agent.errors import DataError
 from steper_agent.records import Step, Trajectory
 from training.attribution.gold import gold_of, names_in
 from training.attribution.records import Fault, FaultLabel, Gold, Link
-from training.attribution.walk import Walked, contradicts, walk
+from training.attribution.walk import Walked, contradicts, unstated, walk
 from training.scores.metrics import acc, best, em, normalise
 
 _GIVES_UP = frozenset(["unknown", "none", "unclear", "cannot", "can", "t", "determined", "told", "tell", "information", "insufficient", "unanswerable", "noanswer", "possible", "given", "mentioned", "stated", "known", "enough", "be", "n", "no", "not"])
@@ -76,8 +76,7 @@ class _Case:
 
     def _missing(self) -> list[int]:
         """The hops that no line states; of mere supports, which have no order, those that were never found before the others."""
-        stated = frozenset[int]().union(*(step.stated for step in self.walked))
-        left = [place for place in range(len(self.gold.links)) if place not in stated]
+        left = unstated(self.gold, self.walked)
         if self.gold.certainty == "supports":
             left.sort(key=lambda place: bool(self.walked) and place in self.walked[-1].read)
         return left
@@ -136,7 +135,9 @@ class _Case:
     def _of_conclusion(self, step: int, place: int) -> Fault:
         """It concludes in a line that does not state the hop, though it could have."""
         said = frozenset(normalise(self.said).split())
-        if said <= _GIVES_UP:
+        # A question of yes or no may be answered with a plain no.
+        is_plain = said <= PLAIN_ANSWERS and any(words(answer) <= PLAIN_ANSWERS for answer in self.accepted)
+        if said <= _GIVES_UP and not is_plain:
             return self._fault("not_used", step, f"gave up, though {told(self.gold.links[place])} had been found")
         before = words(" ".join([self.trajectory.question.text, *(one.rationale for one in self.steps[: step - 1])]))
         if words(self.said) <= before | PLAIN_ANSWERS:

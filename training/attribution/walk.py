@@ -53,6 +53,12 @@ def walk(trajectory: Trajectory, gold: Gold) -> list[Walked]:
     return found
 
 
+def unstated(gold: Gold, walked: Sequence[Walked]) -> list[int]:
+    """The hops that none of these steps states, in their order."""
+    stated = frozenset[int]().union(*(seen.stated for seen in walked))
+    return [place for place in range(len(gold.links)) if place not in stated]
+
+
 class _Said:
     """What a text speaks of: its words, and its names and numbers, each as its words."""
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steper_agent.records import Question
-from training import collect, evaluate
+from training import collect, dataset, distill, evaluate
 from training.checks.opened import Finding, Opened
 from training.examples.held_out import HeldOut, near_told
+from training.examples.rivals import RIVALS
 from training.examples.views import check_template
-from training.run_folder import SETTINGS
+from training.run_folder import SETTINGS, check_settings
 from training.scores.official import RULES
 
 if TYPE_CHECKING:
@@ -47,8 +48,10 @@ def _broken_links(recipe: Recipe) -> Findings:
     if recipe.has("collect", "evaluate"):
         for key in ("strategy", "k", "steps"):
             taught, asked = getattr(recipe.collect, key), getattr(recipe.evaluate, key)
+            if key == "strategy" and recipe.has("dataset") and recipe.dataset.view in RIVALS:
+                taught = recipe.dataset.view
             if taught != asked:
-                yield Finding("warning", f"the teacher is asked with {key} = {taught}, the student with {asked}", where, "give both the same")
+                yield Finding("warning", f"the student is taught with {key} = {taught}, and asked with {asked}", where, "give both the same")
 
 
 def folders(opened: Opened) -> Findings:
@@ -61,6 +64,10 @@ def folders(opened: Opened) -> Findings:
             yield Finding("failed", f"{name} cannot write there", str(out), "give another out, or the right to write")
     if recipe.has("collect") and (recipe.collect.out / SETTINGS).exists():
         collect.claim_folder(recipe.collect)
+    if recipe.has("dataset"):
+        check_settings(recipe.dataset.out, recipe.dataset, free=dataset.free_of(recipe.dataset))
+    if recipe.has("distill"):
+        check_settings(recipe.distill.out, recipe.distill, free=distill.FREE)
     begun = [str(out) for out in outs.values() if (out / SETTINGS).exists()]
     yield Finding("ok", f"{', '.join(map(str, outs.values()))}" + (f"; begun before: {', '.join(begun)}" if begun else ""))
 
@@ -135,7 +142,7 @@ def _index(index: IndexRetriever | RemoteRetriever, where: Path, questions: Sequ
 
 def leakage(opened: Opened) -> Findings:
     """Whether the student would be taught what it is judged by, by id or by words."""
-    held_out, where = HeldOut.of(opened.asked), str(opened.recipe.evaluate.questions)
+    held_out, where = HeldOut.of(opened.judging), str(opened.recipe.evaluate.questions)
     kept = [question for question in opened.questions if not held_out.holds(question)]
     leaked = len(opened.questions) - len(kept)
     guarded = opened.recipe.has("dataset") and opened.recipe.evaluate.questions in opened.recipe.dataset.held_out
@@ -146,7 +153,7 @@ def leakage(opened: Opened) -> Findings:
     elif not guarded:
         yield Finding("warning", "no training question is an evaluation question today; the data set does not watch for it", where, f'[dataset] held_out = ["{where}"]')
     else:
-        yield Finding("ok", f"none of {len(opened.questions):,} training questions is among {len(opened.asked):,} evaluation questions")
+        yield Finding("ok", f"none of {len(opened.questions):,} training questions is among {len(opened.judging):,} evaluation questions")
     for words in near_told([like for question in kept for like in held_out.near(question)]):
         yield Finding("warning", words, where, "look at them; whoever shares words need not share the answer")
 

@@ -44,6 +44,11 @@ class Opened:
         """Those that evaluate asks."""
         return evaluate.questions_of(self.recipe.evaluate)
 
+    @cached_property
+    def judging(self) -> list[Question]:
+        """The whole file that evaluate draws from: whoever raises its limit later must not find a leak."""
+        return evaluate.questions_of(self.recipe.evaluate.model_copy(update={"limit": 0}))
+
     def index(self, where: Path) -> IndexRetriever | RemoteRetriever:
         from steper_agent.retrieval import open_retriever
 

@@ -9,7 +9,7 @@ faithful to each paper and what is not.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from graphs.evidence import ENOUGH, words
 from graphs.strategies import chain_of_note, ircot, sail, self_rag, single_step
@@ -17,7 +17,7 @@ from graphs.strategies.reading import find_answer, one_line
 from steper_agent.chat.turns import break_markup
 from steper_agent.errors import ConfigError
 from steper_agent.plain import plain
-from steper_agent.records import Passage, Step, Trajectory, View
+from steper_agent.records import Kind, Passage, Step, Trajectory, View
 from training.examples.filters import Filter, unsupported
 from training.examples.labels import fits_of_labels
 from training.examples.views import Fit, Retold, Teaching, fit_at, fits_of, kind_of, needed_of
@@ -44,14 +44,29 @@ def fits_of_rival(trajectory: Trajectory, row: int, teaching: Teaching) -> list[
     Raises:
         ConfigError: the chain was searched for otherwise than the rival would, or is a student's with a teacher's labels.
     """
-    if trajectory.strategy not in FROM or trajectory.labels:
-        whose = "a student's labelled run" if trajectory.labels else f"a chain of {trajectory.strategy}"
-        raise ConfigError(f"the {teaching.view} view cannot be made of {whose}", where=trajectory.question.id,
-                          fix=f"give a journal of the teacher's own, collected with --strategy {ircot.NAME}")
+    check_from(teaching.view, trajectory.strategy, trajectory.question.id, is_labelled=bool(trajectory.labels))
     retold = RIVALS[teaching.view]
     steps = len(retold(trajectory).steps)
     wanted = [step for step in range(1, steps + 1) if kind_of(step, steps) in teaching.kinds]
     return [fit_at(trajectory, row, step, teaching, retold) for step in wanted]
+
+
+def check_from(view: View, strategy: str, where: object, *, is_labelled: bool = False) -> None:
+    """Raises:
+        ConfigError: the rival's view cannot be made of chains of this strategy, or of a student's labelled run.
+    """
+    if strategy not in FROM or is_labelled:
+        whose = "a student's labelled run" if is_labelled else f"a chain of {strategy}"
+        raise ConfigError(f"the {view} view cannot be made of {whose}", where=where,
+                          fix=f"give a journal of the teacher's own, collected with --strategy {ircot.NAME}")
+
+
+def check_kinds(view: View, kinds: Collection[Kind], where: object) -> None:
+    """Raises:
+        ConfigError: the view has no step of any of these kinds.
+    """
+    if view in ONE_EXAMPLE and "aggregation" not in kinds:
+        raise ConfigError(f"the {view} view has no step of these kinds, only aggregation", where=where, fix="add aggregation, or take the stepwise view")
 
 
 def filters_of(view: View, *, ungrounded: bool = False) -> dict[str, Filter]:

@@ -1,30 +1,33 @@
 """A cell is one row with one seed: its data set, its student, and its evaluation on every test set. Each lies in a folder named by
-the digest of what shapes it, so what two rows share is made once and what is finished is only read."""
+the digest of what shapes it, the contents of journals, questions and indexes among it, so what two rows share is made once, what is
+finished is only read, and what rests on a file that has changed since is made anew."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
-from graphs.strategies import ircot
-from steper_agent.durable import digest, write_atomic
-from steper_agent.errors import ConfigError, JournalError
-from steper_agent.journal import read
-from steper_agent.records import Finished, NodeRecord
+from graphs.strategies import ircot, strategy_named
+from steper_agent.durable import digest, digest_file, write_atomic
+from steper_agent.errors import ConfigError, DataError
+from steper_agent.retrieval import open_retriever
 from training.dataset import DatasetConfig
 from training.dataset import build as build_dataset
 from training.distill import REPORT, DistillConfig, Distilled
 from training.distill import run as distill
 from training.evaluate import EvaluateConfig
 from training.examples.dataset_folder import CARD, DatasetCard
-from training.examples.rivals import RIVALS
+from training.examples.rivals import RIVALS, check_from
 from training.examples.share import ALL
-from training.experiment.config import Experiment, Row, Taught
+from training.experiment.config import Experiment, Row, Served, Taught
+from training.journalled import journalled
 from training.judged import Judged, held, judged
 from training.loop.live import Live
+
+T = TypeVar("T")
 
 SECONDS = "seconds"
 
@@ -48,16 +51,6 @@ class Made(NamedTuple):
     """By test set that the row is judged on, in their order."""
 
 
-class Journalled(NamedTuple):
-    """What one of the [journals] says of its teacher's runs."""
-
-    strategy: str
-    k: int
-    """Passages a search returned; 0 where none says so."""
-    runs: int
-    """Finished ones."""
-
-
 def cells_of(experiment: Experiment, only: tuple[str, ...] = ()) -> list[Cell]:
     return [Cell(row, seed) for row in experiment.rows if not only or row.name in only for seed in experiment.seeds(row)]
 
@@ -67,12 +60,16 @@ class Workshop:
 
     def __init__(self, experiment: Experiment) -> None:
         """Raises:
-            ConfigError: the journals searched with different k, and none is given.
+            ConfigError: the journals searched with different k, and none is given; or an index, a file or a strategy is not there.
             JournalError: a journal is missing or has no finished run.
         """
         self.experiment, self.settings = experiment, experiment.settings
-        self.journals = {name: _journalled(paths) for name, paths in experiment.journals.items()}
+        self.journals = {name: journalled(paths) for name, paths in experiment.journals.items()}
         self.k = self.settings.k or self._k()
+        self._contents = {name: digest([digest_file(path) for path in paths]) for name, paths in experiment.journals.items()}
+        self._held_out = digest([_content(one.questions) for one in experiment.tests.values()])
+        self._indexes = {name: open_retriever(one.index).digest for name, one in experiment.tests.items()}
+        self._check()
         self.seconds = _Seconds(self.settings.out / SECONDS)
         self._done: dict[Path, Any] = {}
         self._finished: set[tuple[Path, str]] = set()
@@ -108,7 +105,8 @@ class Workshop:
             target=row.target, max_length=row.max_length, held_out=tuple(dict.fromkeys(test.questions for test in self.experiment.tests.values())),
             take=row.trajectories, take_seed=seed if row.trajectories != ALL else 0, **dict.fromkeys(row.filters, True),
         )  # fmt: skip
-        return config.model_copy(update={"out": self.settings.out / "data" / _digest(config, "out")})
+        more = [self._contents[row.journal], self._held_out]
+        return config.model_copy(update={"out": self.settings.out / "data" / _digest(config, "out", more=more)})
 
     def student(self, row: Taught, seed: int) -> DistillConfig:
         data = self.data(row, seed).out
@@ -117,7 +115,7 @@ class Workshop:
             learning_rate=row.learning_rate, epochs=row.epochs, max_steps=row.max_updates, batch=row.batch, weighting=row.weighting,
             sigma_rate=row.sigma_rate, bf16=row.bf16, seed=seed,
         )  # fmt: skip
-        return config.model_copy(update={"out": self.settings.out / "students" / _digest(config, "dataset", "out", more=data.name)})
+        return config.model_copy(update={"out": self.settings.out / "students" / _digest(config, "dataset", "out", more=[data.name])})
 
     def evaluation(self, cell: Cell, test: str) -> EvaluateConfig:
         """The same for every cell but for who answers, and how that one reasons."""
@@ -136,7 +134,7 @@ class Workshop:
         twins = [one for one in self.experiment.tests.values() if (one.index, one.questions) == (asked.index, asked.questions)]
         rules = () if len(twins) > 1 else ("metrics", "aliases")
         left_out = ("out", "limit", "concurrency", "judge", *rules, *(("model",) if who else ()))
-        return config.model_copy(update={"out": settings.out / "judged" / _digest(config, *left_out, more=who)})
+        return config.model_copy(update={"out": settings.out / "judged" / _digest(config, *left_out, more=[who, self._indexes[test]])})
 
     def strategy(self, row: Row) -> str:
         """How a row reasons: a student as its teacher did, or as the rival whose view it learned."""
@@ -146,27 +144,36 @@ class Workshop:
 
     def _data(self, row: Taught, seed: int) -> DatasetCard:
         config = self.data(row, seed)
-        if config.out not in self._done:
-            with self.seconds.of(config.out, CARD):
-                self._done[config.out] = build_dataset(config)
-        card: DatasetCard = self._done[config.out]
-        return card
+        return self._once(config.out, CARD, lambda: build_dataset(config))
 
     def _student(self, row: Taught, seed: int) -> Distilled:
         config = self.student(row, seed)
-        if config.out not in self._done:
-            with self.seconds.of(config.out, REPORT), Live() as live:
-                command = f"python -m training.experiment, row {row.name}, seed {seed}"
-                self._done[config.out] = distill(config, on_update=live.show, on_note=live.note, command=command)
-        student: Distilled = self._done[config.out]
-        return student
+
+        def make() -> Distilled:
+            with Live() as live:
+                return distill(config, on_update=live.show, on_note=live.note, command=f"python -m training.experiment, row {row.name}, seed {seed}")
+
+        return self._once(config.out, REPORT, make)
 
     def _judged(self, config: EvaluateConfig, student: Distilled | None, *, again: bool) -> Judged:
-        if config.out not in self._done:
-            with self.seconds.of(config.out, "report.json"):
-                self._done[config.out] = judged(config, student.name if student else "", again=again)
-        found: Judged = self._done[config.out]
-        return found
+        return self._once(config.out, "report.json", lambda: judged(config, student.name if student else "", again=again))
+
+    def _once(self, out: Path, end: str, make: Callable[[], T]) -> T:
+        if out not in self._done:
+            with self.seconds.of(out, end):
+                self._done[out] = make()
+        return cast(T, self._done[out])
+
+    def _check(self) -> None:
+        """Whatever else would be found out by those who are made last."""
+        for test in self.experiment.tests.values():
+            for path in filter(None, (test.gold, test.aliases)):
+                _content(path)
+        for row in self.experiment.rows:
+            if isinstance(row, Served):
+                strategy_named(self.strategy(row))
+            elif row.view in RIVALS:
+                check_from(row.view, self.journals[row.journal].strategy, f"row {row.name}")
 
     def _k(self) -> int:
         found = {name: told.k for name, told in self.journals.items()}
@@ -204,30 +211,15 @@ class _Seconds:
                 write_atomic(file, f"{before + time.perf_counter() - start:.2f}\n")
 
 
-def _digest(config: Any, *left_out: str, more: str = "") -> str:
+def _content(path: Path) -> str:
+    """Raises:
+        DataError: there is no such file.
+    """
+    if not path.is_file():
+        raise DataError("there is no such file", where=path, fix="mend its path in the experiment's file")
+    return digest_file(path)
+
+
+def _digest(config: Any, *left_out: str, more: Sequence[str]) -> str:
     """Settings at their defaults are left out, so that a new one in a later version renames nothing."""
-    return digest([config.model_dump(mode="json", exclude=set(left_out), exclude_defaults=True), more])[:16]
-
-
-def _journalled(paths: tuple[Path, ...]) -> Journalled:
-    """The first finished run is read, the others are only counted: journals are long."""
-    told = [one for path in paths if (one := _first_run(path))]
-    if not told:
-        raise JournalError("no run in this journal is finished", where=", ".join(map(str, paths)), fix="run the same collect again to finish it")
-    return Journalled(*told[0], runs=sum(map(_count_runs, paths)))
-
-
-def _first_run(path: Path) -> tuple[str, int] | None:
-    """Its strategy, and the k of its searches."""
-    k = 0
-    for record in read(path):
-        if isinstance(record, NodeRecord) and record.node == "retrieve":
-            k = k or int(record.parameters.get("k", 0))
-        elif isinstance(record, Finished):
-            return record.strategy, k
-    return None
-
-
-def _count_runs(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(line.startswith(b'{"line":"finished"') for line in file)
+    return digest([config.model_dump(mode="json", exclude=set(left_out), exclude_defaults=True), *more])[:16]

@@ -49,7 +49,7 @@ class TestSet(Config):
 
     index: Path = Field(description="index that is searched")
     questions: Path = Field(description="questions with gold answers; what is in any test set is taught to nobody")
-    metrics: DataSet = Field("hotpotqa", description="whose published rules judge: hotpotqa, 2wiki, musique or bamboogle")
+    metrics: DataSet = Field("hotpotqa", description="whose published rules judge")
     aliases: Path | None = Field(None, description="2WikiMultiHopQA's id_aliases.json")
     gold: Path | None = Field(None, description="JSONL of right chains, to tell faults and abilities by; else what the questions themselves say")
 
@@ -83,7 +83,7 @@ class Taught(Config):
     @classmethod
     def _parted(cls, given: Any) -> Any:
         """In an order of their own, each once, so that one choice has one spelling."""
-        words = [word for one in ([given] if isinstance(given, str) else given) for word in str(one).split(",") if word]
+        words = [word.strip() for one in ([given] if isinstance(given, str) else given) for word in str(one).split(",") if word.strip()]
         return tuple(kind for kind in KINDS if kind in words) + tuple(sorted(set(words) - set(KINDS)))
 
     @field_validator("trajectories", mode="before")
@@ -215,7 +215,7 @@ def _check_row(read: Experiment, row: Row, where: str) -> None:
     if isinstance(row, Taught):
         _known("journal", row.journal, read.journals, where)
         _known("base", row.base, read.bases, where)
-        _check_teaching(row)
+        _check_teaching(row, where)
 
 
 def _check_claim(read: Experiment, claim: Claim, where: str) -> None:
@@ -229,9 +229,11 @@ def _check_claim(read: Experiment, claim: Claim, where: str) -> None:
             raise ConfigError(f"`{name}` is not judged on `{test}`", where=where, fix="name another test, or add it to the row's tests")
 
 
-def _check_teaching(row: Taught) -> None:
+def _check_teaching(row: Taught, where: str) -> None:
+    from training.examples.rivals import check_kinds
     from training.objective import parse_weighting
 
+    check_kinds(row.view, row.kinds, where)
     parse_weighting(row.weighting)
     how_many(row.trajectories, 10**12)
 

@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
@@ -113,8 +114,7 @@ def conduct(experiment: Experiment, only: tuple[str, ...] = (), *, workers: int 
         if shop.missing(cell):
             done = chosen.index(cell)
             tell(_bar(done, len(chosen), cell, Estimator(shop).left(chosen[done:]).told()))
-        # What the workers, or an earlier start, have asked in vain is told as it is.
-        made.append(shop.make(cell, again=workers == 1 and cell in chosen))
+        made.append(shop.make(cell, again=cell in chosen))
     return write_report(shop, made)
 
 
@@ -169,8 +169,16 @@ def _bar(done: int, of: int, cell: Cell, left: str) -> str:
 def _documented() -> str:
     sections: dict[str, type[Config]] = {"[experiment]": Settings, "[tests.NAME]": TestSet, "[[rows]], [[grid]], [defaults]": Taught,
                                          "[[rows]] that teach nobody": Served, "[[claims]]": Claim}
-    return "\n\n".join("\n".join([title, *(f"  {name:14} {field.description}{_default(field)}" for name, field in of.model_fields.items())])
+    return "\n\n".join("\n".join([title, *(f"  {name:14} {field.description}{_choices(field.annotation)}{_default(field)}" for name, field in of.model_fields.items())])
                        for title, of in sections.items())
+
+
+def _choices(annotation: object) -> str:
+    """The words that a field takes, where they are few and its description does not say them."""
+    inner = get_args(annotation)
+    if words := [one for one in inner if isinstance(one, str)]:
+        return f"; one of: {', '.join(words)}"
+    return next((told for one in inner if (told := _choices(one))), "")
 
 
 def _default(field: object) -> str:

@@ -109,7 +109,7 @@ def _seed_variance(values: Judgements) -> float:
     return max(0.0, spread - float(chance / questions))
 
 
-@lru_cache(maxsize=24)
+@lru_cache(maxsize=8)
 def _question_draws(questions: int, seed: int) -> npt.NDArray[np.float32]:
     """(RESAMPLES, questions): how often each was drawn. Kept, for every row of a report is resampled alike."""
     rng = np.random.default_rng([seed, 0])

@@ -51,6 +51,14 @@ def test_a_right_answer_has_no_fault_whatever_led_to_it():
     assert first_fault(ran(step("x", [OTHER], "I guess."), answer="steventon!"), CHAIN) is None
 
 
+@pytest.mark.parametrize(("said", "right"), [("no", "yes"), ("yes", "no")])
+def test_a_plain_no_answers_a_question_of_yes_or_no_as_a_yes_does(said, right):
+    asked = QUESTION.model_copy(update={"answers": (right,)})
+    found = first_fault(ran(FIRST, step(WROTE, [AUSTEN], f"So the answer is: {said}."), answer=said, question=asked), CHAIN.model_copy(update={"answer": right}))
+    assert found is not None
+    assert (found.label, found.step) == ("stopped_early", 2)
+
+
 def test_a_mistake_that_is_mended_is_none():
     mended = ran(FIRST, step(WROTE, [AUSTEN], "She was born in Bath."), step("x", [], "No, she was born in Steventon."), answer="Bath")
     found = first_fault(mended, CHAIN)

@@ -74,7 +74,7 @@ kinds = ["initialization,aggregation", "aggregation"]
 
 def test_lists_of_one_choice_have_one_spelling(tmp_path: Path) -> None:
     text = '[[rows]]\nname = "{}"\nkinds = {}\nfilters = {}\n'
-    found = read(tmp_path, HEAD + text.format("a", '["aggregation", "expansion"]', '["supported", "dedupe"]') + text.format("b", '"expansion,aggregation"', '"dedupe,supported"'))
+    found = read(tmp_path, HEAD + text.format("a", '["aggregation", "expansion"]', '["supported", "dedupe"]') + text.format("b", '"expansion, aggregation"', '"dedupe, supported"'))
     assert len({row.model_dump_json(exclude={"name"}) for row in found.rows}) == 1
 
 
@@ -90,6 +90,7 @@ def test_lists_of_one_choice_have_one_spelling(tmp_path: Path) -> None:
         (HEAD + ROW + "view = 'stepwize'", "`view`", "give view"),
         (HEAD + ROW + "weighting = 'learnt'", "weighting", ""),
         (HEAD + ROW + "trajectories = '3/2'", "no part of the trajectories", ""),
+        (HEAD + ROW + "view = 'vanilla'\nkinds = 'initialization'", "has no step of these kinds", "stepwise"),
         (HEAD + ROW + "kinds = 'expanding'", "`kinds", ""),
         (HEAD + ROW + "filters = ['suported']", "`filters", ""),
         (HEAD + ROW + "model = 'symbolic'\nview = 'vanilla'", "unknown key `view`", ""),
