@@ -43,6 +43,11 @@ def continues(model: BaseChatModel) -> bool:
     return bool(getattr(model, "continues_final_message", False))
 
 
+def stop_of(model: BaseChatModel, texts: Sequence[str]) -> list[str] | None:
+    """What ends a turn of this model. Readers cut behind it anyway, and providers refuse it: some a stop of whitespace, some any."""
+    return list(texts) or None if continues(model) else None
+
+
 def prompt_of(strategy: Strategy, body: Sequence[BaseMessage], exemplars: Sequence[Chain] = ()) -> list[BaseMessage]:
     """The strategy's messages with its system message and the exemplars before them, in their order."""
     shown = [_whole(message) for chain in exemplars for message in strategy.conversation(chain)]
@@ -60,7 +65,7 @@ async def ask(
     model: BaseChatModel, messages: list[BaseMessage], strategy: Strategy, tools: Tools, config: RunnableConfig
 ) -> AIMessage:
     """The model's reply; a model that knows no tools is told of them in words."""
-    stop = list(strategy.STOP) or None
+    stop = stop_of(model, strategy.STOP)
     if not tools:
         return await called(model, messages, config, stop=stop)
     try:

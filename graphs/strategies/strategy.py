@@ -65,7 +65,7 @@ class Strategy(Protocol):
 
     @property
     def STOP(self) -> tuple[str, ...]:
-        """Texts that end the model's turn."""
+        """Texts that end the turn of a model that can go on in the middle of it; what another writes behind them is not read."""
 
     @property
     def OPENS(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from langchain_core.language_models.fake_chat_models import FakeListChatModel, GenericFakeChatModel
@@ -17,6 +18,16 @@ from tests.fakes import Script, said, shelf
 LINES = ("Jane Austen wrote Emma.", "Jane Austen was born in 1775. So the answer is: 1775.")
 QUESTION = "When was the author of Emma born?"
 SHELF = shelf("Emma", "Jane Austen", "Unrelated")
+
+
+class Stopped(Script):
+    """Remembers what was to end its turns."""
+
+    stops: list[Any] = []
+
+    def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Any:
+        self.stops.append(stop)
+        return super()._generate(messages, stop, run_manager, **kwargs)
 
 
 def test_the_last_line_of_reasoning_is_the_next_query() -> None:
@@ -57,6 +68,16 @@ def test_a_model_that_cannot_continue_its_turn_is_shown_the_reasoning() -> None:
     build_graph().invoke({"question": QUESTION}, context=Context(model, SHELF))
     assert isinstance(model.seen[1][-1], HumanMessage)
     assert LINES[0] in model.seen[1][-1].text
+
+
+@pytest.mark.parametrize("strategy", ["ircot", "self_ask", "self_rag", "direct"])
+@pytest.mark.parametrize("continues", [True, False])
+def test_no_provider_is_sent_a_stop_that_it_may_refuse(strategy: str, continues: bool) -> None:
+    model = Stopped(lines=("So the final answer is: 1775.\nMore.",) * 2, continues_final_message=continues)
+    given = {"question": "And when?", "history": [{"role": "user", "content": "Who wrote Emma?"}]}
+    out = build_graph().invoke(given, context=Context(model, SHELF, strategy=strategy, steps=1))
+    assert out["answer"] == "1775"
+    assert {bool(stop) for stop in model.stops} == {continues}
 
 
 def test_an_empty_line_is_a_recorded_parse_error_and_the_question_is_the_query_again(tmp_path: Path) -> None:
