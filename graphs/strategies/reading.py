@@ -10,7 +10,13 @@ LONGEST = 20_000
 """Characters of a reply, its thoughts left out, that are read; a model that writes more has lost its way."""
 
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", flags=re.DOTALL)
-_CONCLUSION = re.compile(r"\bthe (?:final )?answer is:?[ \t]*(?P<answer>[^:\s][^\n]*)", flags=re.IGNORECASE)
+_LEAD = r"(?P<lead>\bthe (?:final )?answer is)"
+_CONCLUSION = re.compile(rf"{_LEAD}:[ \t]*(?=[^:\s])", flags=re.IGNORECASE)
+# Without a colon it may be said of any passage ("whether the answer is in [2]") wherever it begins no sentence and no conclusion.
+_LOOSE = re.compile(
+    rf"(?:^|[.!?]|\b(?:so|thus|therefore|hence),?)[ \t*\"'`]*{_LEAD}[ \t]+(?=[^:\s])", flags=re.IGNORECASE | re.MULTILINE
+)
+_MARKS = " *\"'`"
 
 
 def visible(reply: AIMessage) -> str:
@@ -28,17 +34,22 @@ def first_line(text: str) -> str:
 
 
 def find_answer(text: str) -> str:
-    """The text behind the conclusion, up to its line's end and without a closing full stop; empty if nothing concludes."""
-    found = _CONCLUSION.search(text)
-    return bare(found["answer"]) if found else ""
+    """The text behind the last conclusion, up to its line's end and without a closing full stop; empty if nothing concludes."""
+    found = _conclusion(text)
+    return bare(text[found.end() :].partition("\n")[0]) if found else ""
 
 
 def bare(answer: str) -> str:
     """An answer without the full stop, quotes and emphasis around it."""
-    return answer.strip().removesuffix(".").strip(" *\"'`")
+    return answer.strip().strip(_MARKS).removesuffix(".").strip(_MARKS)
 
 
 def unconcluded(text: str) -> str:
     """The text without its conclusion and the word that leads to it."""
-    found = _CONCLUSION.search(text)
-    return re.sub(r"\b(?:so|thus|therefore|hence),?\s*$", "", text[: found.start()], flags=re.IGNORECASE).strip() if found else text
+    found = _conclusion(text)
+    return re.sub(r"\b(?:so|thus|therefore|hence),?\s*$", "", text[: found.start("lead")], flags=re.IGNORECASE).strip() if found else text
+
+
+def _conclusion(text: str) -> re.Match[str] | None:
+    """The last one, of those with a colon where there are any: what stands before it was said on the way."""
+    return next((found for form in (_CONCLUSION, _LOOSE) for found in reversed(list(form.finditer(text)))), None)

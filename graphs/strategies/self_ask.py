@@ -77,13 +77,15 @@ def read(reply: AIMessage, tools: Sequence[Mapping[str, Any]] = ()) -> Turn:
         if colon and name in ("follow up", "follow up question") and rest.strip(" *"):
             asked = rest.strip(" *")
             break
-        if colon and name == "intermediate answer":
+        is_intermediate = bool(colon) and name == "intermediate answer"
+        if is_intermediate:
             if said:
                 break
             line = rest.strip(" *")
         said = f"{said} {line}".strip()
-        if find_answer(line):
-            return Turn(said, answer=find_answer(line))
+        # "The answer is X" answers the follow-up question there, unless it is said in the very words that conclude.
+        if (not is_intermediate or CONCLUSION in line) and (found := find_answer(line)):
+            return Turn(said, answer=found)
     if asked:
         return Turn(said, calls=(search(asked),))
     return Turn(said, fault="neither a follow-up question nor a final answer" if said else "the model wrote nothing")

@@ -6,7 +6,7 @@ import pytest
 from langchain_core.messages import AIMessage
 
 from graphs.strategies import ircot
-from graphs.strategies.reading import LONGEST
+from graphs.strategies.reading import LONGEST, bare, find_answer, unconcluded
 from graphs.strategies.strategy import Chain, Turn, search
 from steper_agent.prompts import pieces
 from steper_agent.records import Passage
@@ -73,6 +73,28 @@ def test_a_passage_cannot_forge_a_line_of_the_prompt() -> None:
 )
 def test_reader(text: str, line: str, answer: str) -> None:
     assert ircot.read(AIMessage(text)) == Turn(line, (search(line),), answer)
+
+
+@pytest.mark.parametrize(("text", "answer", "before"), [
+    ("First, we check whether the answer is in passage 2. It is. So the answer is: Jane Austen.", "Jane Austen",
+     "First, we check whether the answer is in passage 2. It is."),
+    ("At first the answer is: Emma. So the answer is: Jane Austen.", "Jane Austen", "At first the answer is: Emma."),
+    ("So the answer is: Ann. The answer is in [1].", "Ann. The answer is in [1]", ""),
+    ("We ask whether the answer is in [2].", "", "We ask whether the answer is in [2]."),
+    ("It is said in [1]. The answer is not here. Thus, the answer is Ann.", "Ann", "It is said in [1]. The answer is not here."),
+    ("Ann wrote it, so the answer is Ann.", "Ann", "Ann wrote it,"),
+    ("**The answer is Ann.**", "Ann", "**"),
+])  # fmt: skip
+def test_the_last_conclusion_counts_and_one_with_a_colon_before_one_without(text: str, answer: str, before: str) -> None:
+    assert (find_answer(text), unconcluded(text)) == (answer, before)
+
+
+@pytest.mark.parametrize(("said", "answer"), [
+    ("**Jane Austen.**", "Jane Austen"), ('"Jane Austen."', "Jane Austen"), ("**Jane Austen**.", "Jane Austen"),
+    ("Sammy Davis Jr..", "Sammy Davis Jr."), ('"Sammy Davis Jr.".', "Sammy Davis Jr."), ("**.**", ""),
+])  # fmt: skip
+def test_one_full_stop_is_taken_off_in_marks_or_behind_them(said: str, answer: str) -> None:
+    assert bare(said) == answer
 
 
 @pytest.mark.parametrize("text", ["\n\n", "", "<think>never closed"])
