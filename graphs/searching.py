@@ -1,4 +1,4 @@
-"""What a step looks up: its searches and other tool calls side by side, and the passages nobody had seen yet."""
+"""What a step looks up: its searches side by side, then its other tool calls in their order, and the passages nobody had seen yet."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ _NAMES: dict[int, str] = {}
 
 async def look_up(calls: Sequence[Call], seen: set[str], context: Context, config: RunnableConfig) -> tuple[list[Call], list[Hit], int]:
     """The calls with their results, the hits that are new, and how many hits there were with those seen before."""
-    found = await asyncio.gather(*(_make(call, context, config) for call in calls))
+    searched = iter(await asyncio.gather(*(_search(call, context) for call in calls if call.tool == SEARCH)))
+    # Tools may do things, so a search that fails, and is tried again, fails before them; and a person who is asked by several is
+    # asked in the calls' order, by which LangGraph knows again whom it has an answer for.
+    found = [next(searched) if call.tool == SEARCH else await _run(call, context, config) for call in calls]
     made, new, count = [], list[Hit](), 0
     for call, came in zip(calls, found, strict=True):
         if isinstance(came, str):
@@ -41,9 +44,7 @@ async def look_up(calls: Sequence[Call], seen: set[str], context: Context, confi
     return made, new, count
 
 
-async def _make(call: Call, context: Context, config: RunnableConfig) -> tuple[Hit, ...] | str:
-    if call.tool == SEARCH:
-        return await _search(str(call.arguments.get("query", "")), context)
+async def _run(call: Call, context: Context, config: RunnableConfig) -> str:
     tool = next((tool for tool in context.tools if tool.name == call.tool), None)
     if tool is None:
         return f"Error: there is no tool {call.tool}"  # A thread may go on where other tools are offered.
@@ -57,7 +58,8 @@ async def _make(call: Call, context: Context, config: RunnableConfig) -> tuple[H
     return str(result)[:LONGEST_RESULT]
 
 
-async def _search(query: str, context: Context) -> tuple[Hit, ...]:
+async def _search(call: Call, context: Context) -> tuple[Hit, ...]:
+    query = str(call.arguments.get("query", ""))
     if context.cache is None:
         return await search(context.retriever, query, context.k)
     key: FullKey = (NAMESPACE, digest([identity(context.retriever), query, context.k]))

@@ -13,9 +13,10 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolCall
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.types import Command, interrupt
+from langgraph.types import Command, RetryPolicy, interrupt
 from pydantic import PrivateAttr
 
+from graphs.retrying import is_passing
 from graphs.run import Context, answer_all, build_graph
 from steper_agent.journal import Journal, read, trajectories
 from steper_agent.records import NodeRecord, Question
@@ -116,6 +117,57 @@ def test_a_tool_that_asks_a_person_rests_the_run_and_fails_nothing(tmp_path: Pat
         made = graph.invoke(Command(resume="yes"), config)
     assert made["steps"][0]["calls"][0]["result"] == "yes"
     assert {r.outcome for r in read(tmp_path / "j.jsonl") if isinstance(r, NodeRecord)} == {"ok"}
+
+
+def test_each_of_several_tools_that_ask_gets_the_answer_to_its_own_question() -> None:
+    waits = [0.05]
+
+    @tool
+    async def pay() -> str:
+        """Takes a moment before it asks for the first time."""
+        if waits:
+            await asyncio.sleep(waits.pop())
+        return f"pay: {interrupt('pay?')}"
+
+    @tool
+    async def delete() -> str:
+        """Asks at once."""
+        return f"delete: {interrupt('delete?')}"
+
+    turn = AIMessage("", tool_calls=[ToolCall(name=name, args={}, id=name, type="tool_call") for name in ("pay", "delete")])
+    graph = build_graph(Context(Native(turns=(turn, LAST)), SHELF, strategy="tool_calling", tools=(delete, pay)), checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "t"}}
+    state = graph.invoke({"question": "Rome?"}, config)
+    while "__interrupt__" in state:
+        asked = state["__interrupt__"][0].value
+        state = graph.invoke(Command(resume=f"{asked} yes"), config)
+    assert [call["result"] for call in state["steps"][0]["calls"]] == ["pay: pay? yes", "delete: delete? yes"]
+
+
+def test_a_search_that_is_tried_again_runs_no_tool_twice() -> None:
+    class Flaky(Shelf):
+        fails: list[Exception]
+
+        async def _aget_relevant_documents(self, query: str, *, run_manager: Any) -> Any:
+            if self.fails:
+                raise self.fails.pop()
+            return self._get_relevant_documents(query, run_manager=run_manager)
+
+    sent = []
+
+    @tool
+    async def send(text: str) -> str:
+        """Sends a letter."""
+        sent.append(text)
+        return "sent"
+
+    turn = AIMessage("", tool_calls=[ToolCall(name="send", args={"text": "hello"}, id="a", type="tool_call"),
+                                     ToolCall(name="search", args={"query": "Rome"}, id="b", type="tool_call")])  # fmt: skip
+    found = Flaky(texts=SHELF.texts, fails=[ConnectionError("reset")])
+    retry = RetryPolicy(initial_interval=0.001, jitter=False, max_attempts=2, retry_on=is_passing)
+    state = build_graph(Context(Native(turns=(turn, LAST)), found, strategy="tool_calling", tools=(send,)), retry=retry).invoke({"question": QUESTION})
+    assert sent == ["hello"]
+    assert [(call["result"], call["passage_ids"]) for call in state["steps"][0]["calls"]] == [("sent", []), ("", ["Rome"])]
 
 
 @pytest.mark.parametrize("wrong", [
