@@ -13,9 +13,10 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from graphs.bridge import called
 from graphs.state import Context, QAState
 from graphs.strategies import strategy_named
-from graphs.strategies.strategy import Chain, Strategy
+from graphs.strategies.strategy import SEARCH, Chain, Strategy
 from graphs.strategies.tool_calling import SEARCH_TOOL
 from steper_agent.chat.turns import plain_turns
+from steper_agent.errors import ConfigError
 from steper_agent.models.slot import ModelSlot
 
 Tools = Sequence[Mapping[str, Any]]
@@ -55,9 +56,15 @@ def prompt_of(strategy: Strategy, body: Sequence[BaseMessage], exemplars: Sequen
 
 
 def tools_of(context: Context) -> list[dict[str, Any]]:
-    """The schemas of what the model may call; none where the strategy makes no calls."""
+    """The schemas of what the model may call; none where the strategy makes no calls.
+
+    Raises:
+        ConfigError: a tool of the caller's has the name of our own, by which it would never be reached.
+    """
     if not strategy_named(context.strategy).TOOLS:
         return []
+    if any(tool.name == SEARCH for tool in context.tools):
+        raise ConfigError(f"a tool is called `{SEARCH}`", where="Context(tools=…)", fix=f"give it another name: `{SEARCH}` is the graph's own")
     return [SEARCH_TOOL, *(convert_to_openai_tool(tool) for tool in context.tools)]
 
 

@@ -18,6 +18,7 @@ from pydantic import PrivateAttr
 
 from graphs.retrying import is_passing
 from graphs.run import Context, answer_all, build_graph
+from steper_agent.errors import ConfigError
 from steper_agent.journal import Journal, read, trajectories
 from steper_agent.records import NodeRecord, Question
 from tests.fakes import Script, Shelf
@@ -168,6 +169,16 @@ def test_a_search_that_is_tried_again_runs_no_tool_twice() -> None:
     state = build_graph(Context(Native(turns=(turn, LAST)), found, strategy="tool_calling", tools=(send,)), retry=retry).invoke({"question": QUESTION})
     assert sent == ["hello"]
     assert [(call["result"], call["passage_ids"]) for call in state["steps"][0]["calls"]] == [("sent", []), ("", ["Rome"])]
+
+
+def test_a_tool_of_the_name_that_is_taken_is_refused() -> None:
+    @tool
+    def search(query: str) -> str:
+        """Would never be called."""
+        return query
+
+    with pytest.raises(ConfigError, match="`search`"):
+        run(LAST, tools=(search,))
 
 
 @pytest.mark.parametrize("wrong", [
