@@ -46,7 +46,8 @@ def sync_folder(folder: Path) -> None:
 
 def digest(value: Any) -> str:
     """SHA-256 of a JSON-able value, in hex; key order does not matter."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    # Half a character, which a provider's JSON may hold, has a digest like any other.
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def digest_file(path: Path) -> str:

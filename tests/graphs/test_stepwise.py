@@ -140,6 +140,14 @@ def test_work_of_another_recipe_is_not_recalled(tmp_path: Path, recipe: str, lef
     assert len(first) == searched
 
 
+def test_half_a_character_ends_no_run(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.jsonl") as journal:
+        model = Script(lines=("Jane \ud800 Austen wrote Emma.", LINES[1]))
+        out = build_graph().invoke({"question": "Who \ud800 wrote Emma?"}, context=Context(model, SHELF, journal=journal))
+    assert (out["answer"], len(out["steps"])) == ("1775", 2)
+    assert {record.outcome for record in read(tmp_path / "j.jsonl") if isinstance(record, NodeRecord)} == {"ok"}
+
+
 async def test_one_failing_question_does_not_stop_the_others(tmp_path: Path) -> None:
     questions = [Question(id=str(n), text=QUESTION) for n in range(3)]
     with Journal(tmp_path / "j.jsonl") as journal:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from steper_agent.durable import whole_file, write_atomic
+from steper_agent.durable import digest, whole_file, write_atomic
 
 
 def half(file: Path) -> None:
@@ -22,3 +22,8 @@ def test_a_file_is_the_new_one_or_the_old_one_and_nothing_else_is_left(tmp_path:
     write_atomic(file, b"new")
     assert file.read_bytes() == b"new"
     assert [path.name for path in file.parent.iterdir()] == ["file"]
+
+
+def test_half_a_character_has_a_digest_of_its_own() -> None:
+    assert len({digest("\ud800"), digest("\udc00"), digest("?")}) == 3
+    assert digest({"a": "é", "b": 1}) == digest({"b": 1, "a": "é"})
