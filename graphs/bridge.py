@@ -6,12 +6,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import set_config_context
+from langgraph.errors import GraphBubbleUp
 from langgraph.runtime import Runtime, get_runtime
 
 from graphs.state import Context, QAState
@@ -36,13 +38,17 @@ class Both(Runnable[QAState, dict[str, Any]]):
         del kwargs
         token = _SYNC.set(True)
         try:
-            return run_blocking(self.node(input, runtime_with(self.bound), config or {}))
+            return run_blocking(self._work(input, runtime_with(self.bound), config or {}))
         finally:
             _SYNC.reset(token)
 
     async def ainvoke(self, input: QAState, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
         del kwargs
-        return await self.node(input, runtime_with(self.bound), config or {})
+        return await self._work(input, runtime_with(self.bound), config or {})
+
+    async def _work(self, state: QAState, runtime: Runtime[Context], config: RunnableConfig) -> dict[str, Any]:
+        with given_back(runtime.context, state.get("run", "")):
+            return await self.node(state, runtime, config)
 
 
 class Route(Runnable[QAState, str]):
@@ -60,6 +66,18 @@ class Route(Runnable[QAState, str]):
 
     async def ainvoke(self, input: QAState, config: RunnableConfig | None = None, **kwargs: Any) -> str:
         return self.invoke(input, config, **kwargs)
+
+
+@contextmanager
+def given_back(context: Context, run: str) -> Iterator[None]:
+    """The run's model is given back if what is done in here fails or is cancelled."""
+    try:
+        yield
+    except GraphBubbleUp:
+        raise  # A person is asked: the run rests, and has not failed.
+    except BaseException:
+        context.release(run)
+        raise
 
 
 def runtime_with(bound: Context | None) -> Runtime[Context]:

@@ -11,6 +11,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
 from graphs.asking import leased
+from graphs.bridge import given_back
 from graphs.conversation import rewritten
 from graphs.evidence import evidence_of
 from graphs.labelling import label, turn
@@ -19,7 +20,6 @@ from graphs.searching import look_up
 from graphs.state import Context, QAState, StepState, call_of, call_state, chain_of, question_of
 from graphs.strategies import strategy_named
 from graphs.strategies.strategy import SEARCH, query_of, search
-from steper_agent.models.slot import ModelSlot
 from steper_agent.records import Finished
 
 MOST_TURNS = 100
@@ -34,11 +34,14 @@ async def begin(state: QAState, runtime: Runtime[Context], config: RunnableConfi
         "question": state["question"], "asked": state["question"], "run": run, "begun": run, "model": "", "started": time.time(),
         "opening": "", "asks": [], "passages": [], "steps": [], "answer": "", "stop": "", "evidence": [], "supported": False,
     }  # fmt: skip
-    version, model = leased(opened, runtime.context)
-    opened["model"] = version
-    if state.get("history"):
-        opened["question"] = await rewritten({**state, **opened}, model, runtime, config)
-        runtime.stream_writer({"event": "question", "question": opened["question"]})
+    # A run that was given up, its approval left open, gives nothing back by itself.
+    runtime.context.release(state.get("begun", ""))
+    with given_back(runtime.context, run):
+        version, model = leased(opened, runtime.context)
+        opened["model"] = version
+        if state.get("history"):
+            opened["question"] = await rewritten({**state, **opened}, model, runtime, config)
+            runtime.stream_writer({"event": "question", "question": opened["question"]})
     return {**opened}
 
 
@@ -139,8 +142,7 @@ def _approved(step: StepState, number: int) -> StepState:
 
 
 def _close(state: QAState, context: Context, text: str, stop: str) -> None:
-    if isinstance(context.model, ModelSlot):
-        context.model.release(state["run"])
+    context.release(state["run"])
     if context.journal is None:
         return
     end = {"run": state["run"], "question": question_of(state).model_dump(), "strategy": context.strategy, "answer": text,

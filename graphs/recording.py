@@ -16,7 +16,6 @@ from langgraph.runtime import Runtime
 from graphs.state import Context, QAState, question_id
 from steper_agent.durable import digest
 from steper_agent.models.likely import likely_in
-from steper_agent.models.slot import ModelSlot
 from steper_agent.records import Call, Hit, Likely, Node, NodeRecord, Outcome, State, Usage
 
 
@@ -55,7 +54,7 @@ async def recorded(
     """Run `act` once for this input, within the time limit, and journal how it ended.
 
     The key names the work: the node, its step, everything it was given, the recipe, and the versions of the run's model and of
-    whoever else did it. A failure is journalled too, gives the lease back, and is raised.
+    whoever else did it. A failure is journalled too, and is raised.
     """
     context, start, whose = runtime.context, time.perf_counter(), by or By(state["model"])
     # A query opens the step that all after it belong to.
@@ -83,13 +82,8 @@ async def recorded(
     except GraphBubbleUp:
         raise  # A tool asks a person: the run rests, and has not failed.
     except BaseException as bad:
-        # A cancelled node is journalled and gives its lease back like a failed one; whatever it was is raised again.
-        timed_out = isinstance(bad, TimeoutError)
-        try:
-            write(Done("", outcome="timeout" if timed_out else "error", note=f"{type(bad).__name__}: {bad}"))
-        finally:
-            if isinstance(context.model, ModelSlot):
-                context.model.release(state["run"])
+        # A cancelled node is journalled like a failed one; whatever it was is raised again.
+        write(Done("", outcome="timeout" if isinstance(bad, TimeoutError) else "error", note=f"{type(bad).__name__}: {bad}"))
         raise
 
 

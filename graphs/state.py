@@ -122,6 +122,11 @@ class Context:
     cache: BaseCache[Any] | None = field(default=None, repr=False)
     """Keeps what searches found, by index, query and k."""
 
+    def release(self, run: str) -> None:
+        """Give back the model that a run leased, where it sits in a slot; twice is once."""
+        if isinstance(self.model, ModelSlot):
+            self.model.release(run)
+
 
 def chain_of(state: QAState) -> Chain:
     """What the run knows, as strategies take it. The state is our own, so nothing in it is checked again."""

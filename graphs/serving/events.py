@@ -11,7 +11,6 @@ from graphs.serving.wire import Account, Found, Reasoned, Spent
 from graphs.state import Context, Input
 from graphs.stepwise import StepwiseGraph
 from steper_agent.errors import StepERError
-from steper_agent.models.slot import ModelSlot
 from steper_agent.plain import plain
 from steper_agent.web.refusal import Refusal
 
@@ -86,8 +85,7 @@ async def told(graph: StepwiseGraph, given: Input, context: Context) -> AsyncGen
         raise Refusal(502, f"the run failed: {type(bad).__name__}", code="run_failed") from bad
     finally:
         # A node gives the lease back when it is cancelled; between two nodes nobody else would.
-        if isinstance(context.model, ModelSlot):
-            context.model.release(given["run"])
+        context.release(given["run"])
 
 
 def _happenings(event: dict[str, Any], reasoning: Reasoning) -> list[Event]:

@@ -14,6 +14,7 @@ import pytest
 from langchain_core.documents import Document
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolCall, ToolMessage
+from langchain_core.tools import tool
 from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -316,6 +317,39 @@ def test_a_turn_that_is_tried_again_is_journalled_under_the_version_that_wrote_i
     assert (made["model"], slot.loaded) == ("new", ("new",))
     turns = [(r.model, r.outcome) for r in read(tmp_path / "j.jsonl") if isinstance(r, NodeRecord) and r.node == "reason"]
     assert turns == [("old", "error"), ("new", "ok"), ("new", "ok")]
+
+
+def test_a_run_that_was_given_up_keeps_no_model() -> None:
+    slot = ModelSlot(Script(lines=("Rome?", "So the answer is: x."), version="old"))
+    graph = build_graph(Context(slot, SHELF, approve=True), checkpointer=InMemorySaver(serde=strict_serializer()))
+    graph.invoke({"question": QUESTION}, thread("t"))
+    slot.swap(lambda: Script(lines=LINES, version="new"))
+    assert not slot.drain(0), "the run may go on"
+    graph.invoke({"question": "Rome?"}, thread("t"))
+    assert slot.drain(0)
+
+
+@pytest.mark.parametrize("given", [{}, {"run": "mine"}, {"history": [{"role": "user", "content": "Who?"}]}])
+@pytest.mark.parametrize("how", ["invoke", "ainvoke"])
+async def test_a_node_that_fails_before_it_is_recorded_gives_its_model_back(given: Any, how: str) -> None:
+    class Odd(Script):
+        """Cannot count the tokens of a conversation."""
+
+        @property
+        def tokenizer(self) -> Any:
+            raise LookupError("no tokenizer")
+
+    @tool("search")
+    def taken(query: str) -> str:
+        """Has a name that is taken."""
+        return query
+
+    slot = ModelSlot(Odd(lines=LINES, version="old"))
+    graph = build_graph(Context(slot, SHELF, strategy="tool_calling", tools=(taken,)))
+    with pytest.raises((ConfigError, LookupError)):
+        await getattr(graph, how)({"question": QUESTION, **given})
+    slot.swap(lambda: Script(lines=LINES, version="new"))
+    assert slot.drain(0)
 
 
 @pytest.mark.parametrize("error", [Refused(401), ValueError("bad"), ModelError("x", where="y", fix="z")])
