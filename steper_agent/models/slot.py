@@ -81,8 +81,7 @@ class ModelSlot:
         """
         with self._changed:
             held = self._leases.get(run_id)
-            version = wanted if wanted is not None and wanted in self._seats else self._current
-            version = held.version if held else version
+            version = held.version if held else wanted if wanted and wanted in self._seats else self._current
             self._leases[run_id] = Lease(version)
             return version
 
@@ -144,19 +143,23 @@ class ModelSlot:
             return SwapReport(before=before, after=after, seconds=seconds, ok=True)
 
     def drain(self, timeout: float) -> bool:
-        """Wait until no run leases an old version, then drop the old versions; False if runs still do after `timeout`
-        seconds: those versions stay, the others are dropped."""
+        """Drop every old version as soon as no run leases it, and wait until all are gone; False if runs still lease some after
+        `timeout` seconds: those stay."""
         deadline = time.monotonic() + timeout
-        with self._changed:
-            while self._busy() and (left := deadline - time.monotonic()) > 0:
-                self._changed.wait(left)
-            busy = self._busy()
-            free = [version for version in self._seats if version != self._current and version not in busy]
-            dropped = [self._seats.pop(version) for version in free]
-        for seat in dropped:
-            if seat.unload:
-                _free(seat.model, seat.unload)
-        return not busy
+        while True:
+            with self._changed:
+                busy, left = self._busy(), deadline - time.monotonic()
+                free = [version for version in self._seats if version != self._current and version not in busy]
+                dropped = [self._seats.pop(version) for version in free]
+                if busy and not dropped and left > 0:
+                    self._changed.wait(left)
+                    continue
+            # Not under the lock: nobody who begins a run should wait for it.
+            for seat in dropped:
+                if seat.unload:
+                    _free(seat.model, seat.unload)
+            if not busy or left <= 0:
+                return not busy
 
     def _seat(
         self, model: BaseChatModel, version: str | None, unload: Callable[[BaseChatModel], None] | None

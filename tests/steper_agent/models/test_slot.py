@@ -107,6 +107,27 @@ def test_drain_waits_for_the_last_lease_and_then_unloads() -> None:
         slot.model("b")
 
 
+def test_an_old_version_goes_while_another_is_waited_for() -> None:
+    slot, gone = ModelSlot(named("a")), threading.Event()
+    slot.lease("first")
+    for version in ("b", "c"):
+        slot.swap(lambda version=version: named(version), unload=lambda _: gone.set())  # type: ignore[misc]
+        slot.lease(version)
+    slot.swap(lambda: named("d"))
+    slot.release("c")
+    draining = threading.Thread(target=slot.drain, args=(60,))
+    draining.start()
+    assert gone.wait(10)
+    assert slot.loaded == ("a", "b", "d"), "nobody used it"
+    gone.clear()
+    slot.release("b")
+    assert gone.wait(10)
+    assert slot.loaded == ("a", "d"), "nobody uses it any more"
+    slot.release("first")
+    draining.join(10)
+    assert slot.loaded == ("d",)
+
+
 def test_the_leases_of_lost_runs_can_be_expired() -> None:
     slot = ModelSlot(named("a"))
     slot.lease("lost")
