@@ -12,6 +12,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.retrievers import BaseRetriever
+from langgraph.config import get_stream_writer
 from pydantic import PrivateAttr
 
 
@@ -50,6 +51,14 @@ class Shelf(BaseRetriever):
         del run_manager
         ranked = sorted((-len(_words(query) & _words(f"{title} {text}")), title) for title, text in self.texts.items())
         return [Document(id=title, page_content=self.texts[title], metadata={"title": title}) for shared, title in ranked if shared]
+
+
+class Humming(Shelf):
+    """Writes something of its own into the stream of the run that searches it."""
+
+    async def _aget_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
+        get_stream_writer()({"progress": 0.5})
+        return self._get_relevant_documents(query, run_manager=run_manager)
 
 
 def _words(text: str) -> set[str]:

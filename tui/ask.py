@@ -76,6 +76,7 @@ async def show(question: str, context: Context, console: Console, *, verbose: bo
     """Print a run as it happens: query, passages with scores, rationale as it streams, answer. Returns the answer."""
     from graphs.serving.events import Reasoning
     from graphs.stepwise import build_graph
+    from graphs.story import is_ours
     from steper_agent.plain import plain
 
     answer, spent, line = "", list[dict[str, Any]](), Reasoning()
@@ -85,6 +86,8 @@ async def show(question: str, context: Context, console: Console, *, verbose: bo
             chunk, about = event
             if about["langgraph_node"] == "reason":
                 _print_more(line.more(plain(chunk.text), chunk.id), console)
+            continue
+        if not is_ours(event):
             continue
         if event["event"] == "rationale":
             _print_more(line.close(plain(event["rationale"])), console)

@@ -64,11 +64,8 @@ class Answering(Response):
                         ended = event
                     elif self._request.stream and not isinstance(event, Computed):
                         await self._stream(send, server_sent(self._reply.going(event)))
-        except asyncio.CancelledError:
-            metrics.stopped("cancelled", time.perf_counter() - start)
-            raise
-        except Refusal:
-            metrics.stopped("error", time.perf_counter() - start)
+        except (asyncio.CancelledError, Refusal) as end:
+            metrics.stopped("error" if isinstance(end, Refusal) else "cancelled", time.perf_counter() - start)
             raise
         metrics.answered(ended, time.perf_counter() - start)
         return ended

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from graphs.serving.wire import Account, Found, Reasoned, Spent
 from graphs.state import Context, Input
 from graphs.stepwise import StepwiseGraph
-from steper_agent.errors import StepERError
+from graphs.story import is_ours
+from steper_agent.errors import ConfigError, StepERError
 from steper_agent.plain import plain
 from steper_agent.web.refusal import Refusal
 
@@ -69,9 +70,12 @@ async def told(graph: StepwiseGraph, given: Input, context: Context) -> AsyncGen
                     usage.add(message)
                     if about["langgraph_node"] == "reason" and (text := reasoning.more(message.text, message.id)):
                         yield Written(text)
-                else:
+                elif is_ours(payload):
                     for event in _happenings(payload, reasoning):
                         yield event
+        if not state.get("stop"):
+            raise ConfigError("a tool asks a person, and nobody can answer an interrupt over HTTP", where="Context(tools=…)",
+                              fix="serve it without tools that interrupt")
         yield Ended(state["answer"], reasoning.whole, account_of(state), usage.spent)
     except StepERError as bad:
         LOG.warning("run %s failed: %s: %s", given["run"], type(bad).__name__, plain(str(bad)))

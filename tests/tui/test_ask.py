@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from graphs.run import Context
 from steper_agent.journal import read, trajectories
 from steper_agent.records import Finished, NodeRecord, Question, Trajectory
 from steper_agent.retrieval import build_index
-from tests.fakes import Script
+from tests.fakes import Humming, Script
 from tests.steper_agent.retrieval.shelves import write_lines
 from tests.tiny import tiny_base
+from tui.ask import show
 from tui.cli import main
 
 Capture = pytest.CaptureFixture[str]
@@ -111,6 +113,12 @@ def test_every_line_of_a_step_is_a_line_on_the_screen(index: str, asked: Questio
     assert "(nothing)" not in shown
     assert re.search(r"^Follow up: .+$", shown.partition("step 1")[0], re.MULTILINE)
     assert re.search(r"^  → Intermediate answer: .+\n    Follow up: .+$", shown, re.MULTILINE)
+
+
+async def test_what_others_write_into_the_stream_is_not_shown(capsys: Capture) -> None:
+    context = Context(Script(lines=("So the answer is: Ann.",)), Humming(texts={"Ann": "Who is Ann"}))
+    assert await show("Who?", context, Console()) == "Ann"
+    assert "progress" not in capsys.readouterr().out
 
 
 def test_what_a_provider_raises_is_told_in_a_line(index: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

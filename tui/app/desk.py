@@ -220,6 +220,8 @@ async def aside(act: Callable[[], T]) -> T:
 
 async def _run(graph: StepwiseGraph, given: dict[str, Any], context: Context, slot: ModelSlot) -> AsyncGenerator[Happening]:
     """A run, which holds its model until it has ended."""
+    from graphs.story import is_ours
+
     step, state = 0, dict[str, Any]()
     try:
         running: Any = graph.astream(given, context=context, stream_mode=["custom", "messages", "values"])  # type: ignore[call-overload]
@@ -231,7 +233,7 @@ async def _run(graph: StepwiseGraph, given: dict[str, Any], context: Context, sl
                     chunk, about = told
                     if about["langgraph_node"] == "reason" and chunk.text:
                         yield Wrote(step, chunk.text)
-                elif (happening := _happening(told)) is not None:
+                elif is_ours(told) and (happening := _happening(told)) is not None:
                     step = happening.step if isinstance(happening, Asked) else step
                     yield happening
         yield _ended(state, context)

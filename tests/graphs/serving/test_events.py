@@ -9,6 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.tools import tool
+from langgraph.config import get_stream_writer
+from langgraph.types import interrupt
 
 from graphs.run import Context, build_graph
 from graphs.serving.events import Ended, Event, Happened, Reasoning, Tokens, Written, told
@@ -41,6 +44,32 @@ async def test_a_run_is_told_in_order_and_ends_with_its_account() -> None:
     assert end.usage.model_dump() == {"prompt_tokens": 6, "completion_tokens": 15, "total_tokens": 21}
     assert (end.account.question, end.account.stop, end.account.model) == (QUESTION, "answered", "teller")
     assert [(step.query, step.rationale) for step in end.account.steps] == [(QUESTION, LINES[0]), LINES]
+
+
+@pytest.mark.parametrize("written", [{"progress": 0.5}, {"event": "progress"}, {"event": "query"}, {"event": []}, "half", None])
+async def test_what_a_tool_writes_into_the_stream_is_not_told(written: Any) -> None:
+    @tool
+    async def count() -> str:
+        """Tells how far it is."""
+        get_stream_writer()(written)
+        return "done"
+
+    lines = ('<tool_call>{"name": "count", "arguments": {}}</tool_call>', LINES[1])
+    heard = await events(Script(lines=lines), strategy="tool_calling", tools=(count,))
+    assert [event.event["event"] for event in heard if isinstance(event, Happened)] == ["rationale", "query", "hits", "rationale"]
+    assert isinstance(heard[-1], Ended)
+    assert heard[-1].answer == "1775"
+
+
+async def test_a_tool_that_asks_a_person_is_refused() -> None:
+    @tool
+    async def approve() -> str:
+        """Asks a person."""
+        return str(interrupt("go on?"))
+
+    lines = ('<tool_call>{"name": "approve", "arguments": {}}</tool_call>', LINES[1])
+    with pytest.raises(Refusal, match="nobody can answer an interrupt over HTTP"):
+        await events(Script(lines=lines), strategy="tool_calling", tools=(approve,))
 
 
 @pytest.mark.parametrize("model", [Teller(), Script(lines=LINES)])

@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
+from graphs.run import Context, build_graph
 from steper_agent.errors import ConfigError
 from steper_agent.models.slot import ModelSlot
 from steper_agent.retrieval import build_index, open_index
 from steper_agent.retrieval.following import opened
 from steper_agent.retrieval.service import create_search_app
+from tests.fakes import Humming, Script
 from tests.steper_agent.retrieval.shelves import PASSAGES, write_lines
 from tests.steper_agent.retrieval.stacks import serving
 from training import models
@@ -114,6 +116,15 @@ async def test_a_run_that_is_stopped_gives_its_model_back() -> None:
     assert [slot._leases for slot in slots(desk)] == [{}]
     assert isinstance([one async for one in desk.ask(question, (), choice)][-1], Ended)
     assert [slot._leases for slot in slots(desk)] == [{}]
+
+
+async def test_what_others_write_into_the_stream_is_none_of_what_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    slot = ModelSlot(Script(lines=("So the answer is: Ann.",)))
+    context = Context(slot, Humming(texts={"Ann": "Who is Ann"}))
+    monkeypatch.setattr(Desk, "_open", lambda *_: (context, build_graph(), slot))
+    *_, end = [one async for one in Desk().ask("Who?", (), Choice())]
+    assert isinstance(end, Ended)
+    assert end.trajectory.answer == "Ann"
 
 
 @pytest.mark.usefixtures("world")
