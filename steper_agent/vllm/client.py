@@ -42,6 +42,10 @@ class Missing(ModelError):
     """The server has nothing of this name: another one may."""
 
 
+class Away(ModelError):
+    """The server cannot be reached, or cannot answer now: it may be back later."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where a server listens and what it asks for."""
@@ -101,7 +105,8 @@ class Client:
         """Names it serves; for an adapter the name of its base, else None.
 
         Raises:
-            ModelError: it cannot be reached, or does not let us in.
+            Away: it cannot be reached.
+            ModelError: it does not let us in.
         """
         listed = self._asked("GET", "/v1/models").json()["data"]
         return {model["id"]: model.get("parent") for model in listed}
@@ -149,7 +154,7 @@ class Client:
             try:
                 raise self._refused(response)
             except Busy as busy:
-                raise ModelError(str(busy), where=self.endpoint.url, fix="look into the server's log") from busy
+                raise Away(str(busy), where=self.endpoint.url, fix="look into the server's log") from busy
         return response
 
     def _http(self, token: str | None = None) -> httpx.Client:
@@ -182,9 +187,9 @@ class Client:
         kind = Missing if response.status_code == 404 else ModelError
         return kind(f"the server refuses: {why}", where=self.endpoint.url, fix=fix.get(response.status_code, "change the request"))
 
-    def _unreachable(self, broken: httpx.TransportError) -> ModelError:
-        return ModelError(f"no answer: {broken or type(broken).__name__}", where=self.endpoint.url,
-                          fix="start the server, or check its address and its log")
+    def _unreachable(self, broken: httpx.TransportError) -> Away:
+        return Away(f"no answer: {broken or type(broken).__name__}", where=self.endpoint.url,
+                    fix="start the server, or check its address and its log")
 
 
 def _chunks(response: httpx.Response, streamed: bool) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ from steper_agent.students.fingerprint import base_fingerprint
 from steper_agent.students.student import CARD, read_card, verify_student
 from steper_agent.students.weights import Limits, Shapes, base_shapes
 from steper_agent.vllm.adapters import ServedAdapters
-from steper_agent.vllm.client import Client, Endpoint
+from steper_agent.vllm.client import Away, Client, Endpoint
 from steper_agent.vllm.guard import ADMIN_TOKEN, TOKEN
 from steper_agent.vllm.launch import Launch
 from steper_agent.vllm.replicas import Replica, on_all, too_few
@@ -144,6 +144,9 @@ def attach_base(path: Path, *urls: str, quorum: int | None = None) -> ServedBase
     name = name_of(path, fingerprint)
     names = dict[Replica, str]()
     refusals = on_all(replicas, lambda replica: names.update({replica: _name_on(replica.client, name, path)}))
+    # Who is away may come back; who refuses us now would refuse every request.
+    if wrong := next((refused for refused in refusals.values() if not isinstance(refused, Away)), None):
+        raise wrong
     if len(names) < quorum:
         raise too_few(name, len(names), quorum, refusals)
     for replica in refusals:

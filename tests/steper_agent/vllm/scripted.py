@@ -33,7 +33,7 @@ def scripted(says: Says) -> Iterator[tuple[str, list[Body]]]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            body = json.loads(self.rfile.read(int(self.headers["content-length"] or 0)) or "{}")
             with lock:
                 number = len(bodies)
                 bodies.append(body)
@@ -55,6 +55,8 @@ def scripted(says: Says) -> Iterator[tuple[str, list[Body]]]:
                     self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
                     self.wfile.flush()
             self.wfile.write(b"0\r\n\r\n")
+
+        do_GET = do_POST
 
         def log_message(self, *_: object) -> None:
             pass

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage
@@ -13,6 +15,7 @@ from langchain_core.messages import HumanMessage
 from steper_agent.errors import ModelError, StepERError
 from steper_agent.models.decoding import Done, Request
 from steper_agent.models.slot import ModelSlot
+from steper_agent.students.fingerprint import base_fingerprint
 from steper_agent.students.swap import Terms, swap_student
 from steper_agent.vllm import replicas
 from steper_agent.vllm.adapters import ServedAdapters
@@ -20,12 +23,13 @@ from steper_agent.vllm.client import Client, Endpoint
 from steper_agent.vllm.guard import ADMIN_TOKEN, TOKEN
 from steper_agent.vllm.model import VllmChatModel
 from steper_agent.vllm.replicas import BLOCK, SLACK, Replica, Router
-from steper_agent.vllm.served_base import attach_base
+from steper_agent.vllm.served_base import attach_base, name_of
 from steper_agent.vllm.source import Served
 from tests.served import Serving, needs_vllm
 from tests.steper_agent.vllm.relay import Relay, relayed
 from tests.steper_agent.vllm.scripted import Body, scripted, told
 from tests.steper_agent.vllm.test_source import REQUEST, TEXT, VOCABULARY, WRITTEN, both, text_of, whole
+from tests.tiny import tiny_base
 
 NOBODY = "http://127.0.0.1:9"
 ASK = [HumanMessage("Question: who wrote the book of the town?")]
@@ -116,6 +120,31 @@ def test_a_router_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
         router.choose([token] * BLOCK)
     first.under_way = 1
     assert router.choose(old) is not first
+
+
+def answering(status: int, body: Any) -> Any:
+    """A server that says the same to everybody."""
+
+    def says(number: int, asked: Body) -> Iterator[bytes | int]:
+        del number, asked
+        yield status
+        yield json.dumps(body).encode()
+
+    return scripted(says)
+
+
+@pytest.mark.parametrize(("status", "body", "why"), [
+    (401, {"error": {"message": "Unauthorized"}}, "refuses: 401"),
+    (200, {"data": [{"id": "base@of-another"}]}, "it serves base@of-another"),
+])  # fmt: skip
+def test_only_a_server_that_is_away_may_be_missing_to_begin_with(tmp_path: Path, status: int, body: Any, why: str) -> None:
+    base = tiny_base(tmp_path / "base")
+    name = name_of(base, base_fingerprint(base))
+    with answering(200, {"data": [{"id": name}]}) as (good, _), answering(status, body) as (bad, _), answering(503, {}) as (busy, _):
+        for urls in ((good, bad), (bad, good, good), (bad,)):
+            with pytest.raises(ModelError, match=why):
+                attach_base(base, *urls, quorum=1)
+        assert attach_base(base, good, busy, NOBODY, quorum=1).name == name
 
 
 @pytest.fixture
