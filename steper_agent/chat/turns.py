@@ -24,6 +24,9 @@ MARKUP = re.compile(
 )
 """Markup that steers models of well-known families."""
 
+FORGED = re.compile("[\ue000\ue001]|" r"\\ue00[01]")
+"""What marks the place of a content while a template writes, and how JSON may spell it."""
+
 
 class Part(NamedTuple):
     text: str
@@ -89,9 +92,9 @@ def folded(turns: list[Turn]) -> list[Turn]:
 
 
 def defused(value: Any, defuse: Callable[[str], str]) -> Any:
-    """The same JSON with every string in it defused, keys included."""
+    """The same JSON with every string in it defused, keys included. No string can stand for the content of another turn."""
     if isinstance(value, str):
-        return defuse(value)
+        return FORGED.sub("\ufffd", defuse(value))
     if isinstance(value, Mapping):
         return {defused(key, defuse): defused(one, defuse) for key, one in value.items()}
     if isinstance(value, list | tuple):

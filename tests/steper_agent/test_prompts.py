@@ -102,6 +102,18 @@ def test_control_tokens_that_overlap_or_that_a_normalizer_would_spell_are_broken
     assert not control.isdisjoint(tokenizer.encode("＜｜x｜＞"))
 
 
+RAW = "{% for m in messages %}{{ m.role }}:{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.arguments.query }}{% endfor %};{% endfor %}"
+
+
+@pytest.mark.parametrize("name", [*NAMES, "raw"])
+@pytest.mark.parametrize("mark", ["\ue000{}\"\ue001", "\\ue000{}\"\\ue001", "\\u\ue001e000{}\"\ue001"])
+@pytest.mark.parametrize("turn", [0, 7])
+def test_no_call_can_stand_for_what_another_turn_says(name: str, mark: str, turn: int) -> None:
+    tokenizer = with_template(f"{RAW}{{# tools #}}") if name == "raw" else TOKENIZERS[name]
+    talk = [HumanMessage("the river"), called(mark.format(turn)), ToolMessage("old", tool_call_id="a")]
+    assert tokenizer.decode(render(talk, tokenizer, [SEARCH])).count("the river") == 1
+
+
 def test_a_token_added_after_a_first_text_is_broken_up_all_the_same() -> None:
     tokenizer = tiny_tokenizer()
     encode("a text", tokenizer)
