@@ -32,8 +32,8 @@ def add_arguments(subparsers: argparse._SubParsersAction[Any]) -> None:
                         help="a folder that students may be loaded from; none serves the base alone")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=port, default=8322, help="0 takes a free one (default: 8322)")
-    parser.add_argument("--max-loras", type=count, default=4, metavar="N", help="students in one batch (default: 4)")
-    parser.add_argument("--max-lora-rank", type=count, default=32, metavar="R", help="largest rank of a student (default: 32)")
+    parser.add_argument("--max-loras", type=count, default=4, metavar="N", help="students in one batch, at least 2 (default: 4)")
+    parser.add_argument("--max-lora-rank", type=count, default=32, metavar="R", help="largest rank of a student, up to 512 (default: 32)")
     parser.add_argument("--dtype", default="auto", help="auto (default: as the model was saved), float32, bfloat16, float16")
     parser.add_argument("--kv-gib", type=count, default=1, metavar="N", help="GiB of cache on a CPU (default: 1)")
     parser.add_argument("--vllm", default="", metavar="WORDS", help='further words of its own command line: --vllm="--max-model-len 8192"')
@@ -45,8 +45,10 @@ def serve(args: argparse.Namespace) -> int:
     import signal
     import time
 
+    from pydantic import ValidationError
     from rich.console import Console
 
+    from steper_agent.errors import ConfigError
     from steper_agent.students.fingerprint import base_fingerprint
     from steper_agent.vllm.guard import ADMIN_TOKEN, TOKEN
     from steper_agent.vllm.launch import Launch
@@ -58,9 +60,15 @@ def serve(args: argparse.Namespace) -> int:
     # Before anything that takes long; and whoever listens there already would pass for our server, being well.
     with bind(args.host, args.port, has_token=True) as sock:
         free = sock.getsockname()[1]
-    launch = Launch(model=args.base.resolve(), name=name_of(args.base, base_fingerprint(args.base)), students=tuple(args.students),
-                    max_loras=args.max_loras, max_lora_rank=args.max_lora_rank, dtype=args.dtype, kv_gib=args.kv_gib,
-                    host=args.host, port=free, extra=tuple(shlex.split(args.vllm)))  # fmt: skip
+    name = name_of(args.base, base_fingerprint(args.base))
+    try:
+        launch = Launch(model=args.base.resolve(), name=name, students=tuple(args.students), max_loras=args.max_loras,
+                        max_lora_rank=args.max_lora_rank, dtype=args.dtype, kv_gib=args.kv_gib, host=args.host, port=free,
+                        extra=tuple(shlex.split(args.vllm)))  # fmt: skip
+    except ValidationError as bad:
+        first = bad.errors()[0]
+        flag = f"--{first['loc'][0]}".replace("_", "-")
+        raise ConfigError(f"{flag}: {first['msg']}", where="steper vllm", fix=f"give {flag} as described by --help") from bad
     # Ended like Ctrl-C by whoever sends a plain kill, so that the server is stopped and not only let go.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with console.status(f"vLLM is starting; {launch.name} answers in about half a minute"):

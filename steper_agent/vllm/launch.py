@@ -38,7 +38,7 @@ class Launch(Record):
     """Students computed in one batch: at least the old and the new one during a swap."""
     max_cpu_loras: int = Field(8, ge=2)
     """Students held in memory."""
-    max_lora_rank: int = 32
+    max_lora_rank: int = Field(32, ge=1, le=RANKS[-1])
     """On a CPU, every student costs as much as one of this rank: in time, and in memory for a batch."""
     dtype: str = "auto"
     kv_gib: int = Field(1, ge=1)

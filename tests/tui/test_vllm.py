@@ -129,3 +129,9 @@ def test_a_port_in_use_is_told_and_whoever_listens_there_is_not_taken_for_ours(b
 def test_a_folder_that_is_no_model_is_told_before_anything_starts(tmp_path: Path, capsys: Capture) -> None:
     assert main(["vllm", str(tmp_path / "missing"), "--port", "0"]) == 2
     assert "no such model folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--max-loras", "1"), ("--max-lora-rank", "600")])
+def test_what_no_server_can_be_given_is_told_before_anything_starts(base: Path, flag: str, value: str, capsys: Capture) -> None:
+    assert main(["vllm", str(base), "--port", "0", "--students", str(base.parent), flag, value]) == 2
+    assert f"{flag}: Input should be" in capsys.readouterr().err

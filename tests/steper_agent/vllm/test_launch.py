@@ -56,6 +56,12 @@ def test_an_old_and_a_new_student_always_fit_side_by_side() -> None:
         Launch(model=Path("m"), name="n", max_loras=1)
 
 
+@pytest.mark.parametrize("rank", [0, RANKS[-1] + 1])
+def test_a_rank_that_vllm_has_no_room_for_is_refused(rank: int) -> None:
+    with pytest.raises(ValidationError):
+        Launch(model=Path("m"), name="n", max_lora_rank=rank)
+
+
 def test_another_interpreter_may_have_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PYTHON, "/venvs/vllm/bin/python")
     assert command(LAUNCH, SOCKET)[0] == "/venvs/vllm/bin/python"
