@@ -70,7 +70,7 @@ async def told(graph: StepwiseGraph, given: Input, context: Context) -> AsyncGen
                     usage.add(message)
                     if about["langgraph_node"] == "reason" and (text := reasoning.more(message.text, message.id)):
                         yield Written(text)
-                elif is_ours(payload):
+                else:
                     for event in _happenings(payload, reasoning):
                         yield event
         if not state.get("stop"):
@@ -92,7 +92,9 @@ async def told(graph: StepwiseGraph, given: Input, context: Context) -> AsyncGen
         context.release(given["run"])
 
 
-def _happenings(event: dict[str, Any], reasoning: Reasoning) -> list[Event]:
+def _happenings(event: Any, reasoning: Reasoning) -> list[Event]:
+    if not is_ours(event):
+        return []
     if event["event"] == "rationale":
         rest = reasoning.close(event["rationale"])
         return [*([Written(rest)] if rest else []), Happened(event)]
