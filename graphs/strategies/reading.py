@@ -12,9 +12,9 @@ LONGEST = 20_000
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", flags=re.DOTALL)
 _LEAD = r"(?P<lead>\bthe (?:final )?answer is)"
 _CONCLUSION = re.compile(rf"{_LEAD}:[ \t]*(?=[^:\s])", flags=re.IGNORECASE)
-# Without a colon it may be said of any passage ("whether the answer is in [2]") wherever it begins no sentence and no conclusion.
+# Without a colon it may be said of any passage ("whether the answer is in [2]") wherever it begins no sentence, clause or conclusion.
 _LOOSE = re.compile(
-    rf"(?:^|[.!?]|\b(?:so|thus|therefore|hence),?)[ \t*\"'`]*{_LEAD}[ \t]+(?=[^:\s])", flags=re.IGNORECASE | re.MULTILINE
+    rf"(?:^|[.!?,]|\b(?:so|thus|therefore|hence),?)[ \t*\"'`]*{_LEAD}[ \t]+(?=[^:\s])", flags=re.IGNORECASE | re.MULTILINE
 )
 _MARKS = " *\"'`"
 

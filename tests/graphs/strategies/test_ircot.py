@@ -84,6 +84,7 @@ def test_reader(text: str, line: str, answer: str) -> None:
     ("It is said in [1]. The answer is not here. Thus, the answer is Ann.", "Ann", "It is said in [1]. The answer is not here."),
     ("Ann wrote it, so the answer is Ann.", "Ann", "Ann wrote it,"),
     ("**The answer is Ann.**", "Ann", "**"),
+    ("Based on [1], the answer is Ann.", "Ann", "Based on [1],"),
 ])  # fmt: skip
 def test_the_last_conclusion_counts_and_one_with_a_colon_before_one_without(text: str, answer: str, before: str) -> None:
     assert (find_answer(text), unconcluded(text)) == (answer, before)
