@@ -77,8 +77,8 @@ def assert_same(ours: Distilled, alone: Distilled, weights: str) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("script", "method", "weights"),
-    [(DISTILL, "lora", "adapter_model.safetensors"), (SHARDED, "full", "model.safetensors")],
-    ids=["torchrun, adapter", "FSDP2, all weights"],
+    [(DISTILL, "lora", "adapter_model.safetensors"), (SHARDED, "lora", "adapter_model.safetensors"), (SHARDED, "full", "model.safetensors")],
+    ids=["torchrun, adapter", "FSDP2, adapter", "FSDP2, all weights"],
 )
 def test_two_processes_come_to_the_student_of_one_also_when_they_are_resumed(
     settings: dict[str, Any], tmp_path: Path, script: list[str], method: str, weights: str
