@@ -31,7 +31,7 @@ from training.loop.ranks import first_goes_ahead, is_first, meet, world
 from training.loop.reporters import reporters
 from training.loop.watch import Watch, Watched
 from training.objective import parse_weighting
-from training.run_folder import claim
+from training.run_folder import SETTINGS, claim
 from training.verb import quiet_libraries, versions
 
 if TYPE_CHECKING:
@@ -135,13 +135,14 @@ def run(config: DistillConfig, *, on_update: OnUpdate | None = None, on_note: Ca
     """Train to the end, from the newest checkpoint if there is one; a finished run is only read. Every process of a run calls it.
 
     Raises:
-        ConfigError: the run folder was made with other settings.
+        ConfigError: the run folder was made with other settings, or holds checkpoints of something else.
         DataError: the data set was made for another base, or is damaged; or a checkpoint does not come back as it was saved.
         DiskFull: there is no room for what the run writes.
         Diverged: a loss or a gradient is no number.
     """
     card = _checked(config)
     with first_goes_ahead():
+        _refuse_other_checkpoints(config.out)
         claim(config.out, Begun(**config.model_dump(), data=card.digest, fingerprint=card.base), free=FREE)
     if not (config.out / REPORT).is_file():
         watch = Watch(Watched(config.weighting, config.sigma_rate, config.clip, card), on_note if is_first() else lambda _words: None)
@@ -173,6 +174,13 @@ def dry_run(config: DistillConfig) -> Any:
         micro=config.batch // config.accumulate // world(), processes=world(), epochs=config.epochs, max_steps=config.max_steps,
         save_every=config.save_every, bf16=config.bf16, seed=config.seed, out=config.out,
     ))  # fmt: skip
+
+
+def _refuse_other_checkpoints(out: Path) -> None:
+    """Once the folder is claimed, what has no mark of ours counts as cut short by a crash, and is removed."""
+    other = next(out.glob("checkpoint-*"), None)
+    if other and not (out / SETTINGS).exists():
+        raise ConfigError(f"there are checkpoints of another trainer here ({other.name})", where=out, fix="give another --out")
 
 
 def _checked(config: DistillConfig) -> DatasetCard:

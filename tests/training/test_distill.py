@@ -100,6 +100,15 @@ def test_other_settings_are_refused_by_name(done: Distilled, settings: dict[str,
         distill.run(other)
 
 
+def test_checkpoints_of_another_trainer_are_refused_and_kept(settings: dict[str, Any], tmp_path: Path) -> None:
+    theirs = tmp_path / "run" / "checkpoint-500" / "model.safetensors"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"days of work")
+    with pytest.raises(ConfigError, match=r"checkpoints of another trainer here \(checkpoint-500\)(.|\n)*--out"):
+        distill.run(DistillConfig(**settings, out=tmp_path / "run"), on_update=lambda *_: pytest.fail("trained"))
+    assert [path for path in (tmp_path / "run").rglob("*") if path.is_file()] == [theirs]
+
+
 def test_a_data_set_for_another_base_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
     other = tiny_base(tmp_path / "other", seed=1, window=4096)
     with pytest.raises(DataError, match="was made for base"):
