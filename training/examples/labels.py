@@ -18,7 +18,7 @@ from graphs.strategies.strategy import SEARCH, Chain, Strategy, query_of
 from graphs.strategies.tool_calling import SEARCH_TOOL
 from steper_agent.prompts import segments
 from steper_agent.records import Example, Label, Likely, Step, Trajectory
-from training.examples.views import PROMPT_TOO_LONG, Fit, Teaching, fit_at, kind_of
+from training.examples.views import Fit, Teaching, fit_at, kind_of, made_to_fit
 from training.scores.metrics import best, em
 from training.trees.trie import common
 
@@ -86,7 +86,7 @@ def _teaches(label: Label) -> bool:
 
 def _fit_of(trajectory: Trajectory, label: Label, row: int, teaching: Teaching) -> Fit:
     if label.of == "answer":
-        fit = _answer_fit(trajectory, label, row, teaching)
+        fit = made_to_fit(trajectory, label.step, teaching.max_length, lambda left: _answer_example(left, label, row, teaching))
     else:
         fit = fit_at(continued(trajectory, label), row, label.step, teaching)
     if fit.example is None:
@@ -110,17 +110,15 @@ def continued(trajectory: Trajectory, label: Label) -> Trajectory:
     return trajectory.model_copy(update={"opening": opening, "steps": tuple(steps), "answer": label.answer})
 
 
-def _answer_fit(trajectory: Trajectory, label: Label, row: int, teaching: Teaching) -> Fit:
+def _answer_example(trajectory: Trajectory, label: Label, row: int, teaching: Teaching) -> Example:
     """Of the state in which the graph asks for the answer, because the budget is spent."""
     strategy, end = strategy_named(trajectory.strategy), teaching.tokenizer.eos_token_id
     asked = strategy.answer(Chain(trajectory.question.text, trajectory.opening, trajectory.steps), continues=True)
     parts = segments(prompt_of(strategy, _answered(asked, label.answer, strategy)), teaching.tokenizer, [SEARCH_TOOL] if strategy.TOOLS else [])
     said = parts[-1].ids if end is None or parts[-1].ids[-1] == end else (*parts[-1].ids, end)
     before = tuple(id for part in parts[:-1] for id in part.ids)
-    kind = kind_of(label.step, label.step)
-    example = Example(trajectory=row, kind=kind, step=label.step, ids=before + said, learn=(0,) * len(before) + (1,) * len(said), turn=len(before))
-    fits = len(example.ids) <= teaching.max_length
-    return Fit(kind, len(example.ids), example if fits else None, reason="" if fits else PROMPT_TOO_LONG)
+    return Example(trajectory=row, kind=kind_of(label.step, label.step), step=label.step, ids=before + said,
+                   learn=(0,) * len(before) + (1,) * len(said), turn=len(before))
 
 
 def _answered(asked: Sequence[BaseMessage], answer: str, strategy: Strategy) -> list[BaseMessage]:

@@ -115,21 +115,21 @@ def check_template(tokenizer: Any, where: object) -> None:
 def fit_at(trajectory: Trajectory, row: int, step: int, teaching: Teaching, retold: Retold = lambda told: told) -> Fit:
     """One step's example, made to fit. A chain is retold again whenever a passage is left out, so that nothing it says is about
     what the prompt has lost."""
+    return made_to_fit(trajectory, step, teaching.max_length, lambda left: _encoded(retold(left), row, step, teaching))
+
+
+def made_to_fit(trajectory: Trajectory, step: int, max_length: int, encoded: Callable[[Trajectory], Example]) -> Fit:
+    """What `encoded` makes of the trajectory, less as many of the passages read up to `step` as it takes."""
     steps = list(trajectory.steps[:step])
-
-    def encoded() -> Example:
-        left = trajectory.model_copy(update={"steps": (*steps, *trajectory.steps[step:])})
-        return _encoded(retold(left), row, step, teaching)
-
-    example = encoded()
+    example = encoded(trajectory)
     kind, tokens, trimmed = example.kind, len(example.ids), 0
-    needed = needed_of(trajectory) if tokens > teaching.max_length else set()
-    while len(example.ids) > teaching.max_length:
-        if sum(example.learn) >= teaching.max_length:
+    needed = needed_of(trajectory) if tokens > max_length else set()
+    while len(example.ids) > max_length:
+        if sum(example.learn) >= max_length:
             return Fit(kind, tokens, None, reason=TARGET_TOO_LONG)
         if not _drop_oldest_spare(steps, needed):
             return Fit(kind, tokens, None, reason=PROMPT_TOO_LONG)
-        example, trimmed = encoded(), trimmed + 1
+        example, trimmed = encoded(trajectory.model_copy(update={"steps": (*steps, *trajectory.steps[step:])})), trimmed + 1
     return Fit(kind, tokens, example, trimmed)
 
 

@@ -22,7 +22,7 @@ from training.dataset import DatasetConfig, build
 from training.examples.dataset_folder import load_dataset
 from training.examples.filters import incorrect
 from training.examples.labels import fits_of_labels, is_right, with_likely
-from training.examples.views import Teaching, examples_of
+from training.examples.views import PROMPT_TOO_LONG, Teaching, examples_of
 from training.microworld.questions import make_questions
 from training.microworld.teacher import SymbolicTeacher
 from training.microworld.world import make_world
@@ -109,6 +109,24 @@ def test_the_answer_state_is_taught_as_the_graph_asks_for_it(tmp_path: Path, she
         before = tokenizer.decode(fit.example.ids[: fit.example.turn])
         assert before.endswith("Something is somewhere.\nSo the answer is:")
         assert tokenizer.decode(fit.example.ids[fit.example.turn :]).removesuffix("<|end|>") == f" {label.answer}.\n"
+
+
+def test_the_answer_state_loses_the_oldest_passages_that_nothing_needs(
+    tmp_path: Path, shelf: tuple[IndexRetriever, list[Question]], tokenizer: Any
+) -> None:
+    student = teacher_of([Chain(question=question, lines=("Something is somewhere.",)) for question in shelf[1]])
+    for one in walked(tmp_path / "j.jsonl", shelf, student, steps=1):
+        *_, whole = fits_of_labels(one, 0, teaching(tokenizer))
+        spare = next(hit.passage for hit in one.steps[0].hits if hit.passage.id not in one.question.supporting_ids)
+        *_, fit = fits_of_labels(one, 0, teaching(tokenizer, max_length=whole.tokens - 1))
+        assert (fit.tokens, fit.trimmed, fit.reason) == (whole.tokens, 1, "")
+        assert whole.example is not None
+        assert fit.example is not None
+        assert fit.example.ids[fit.example.turn :] == whole.example.ids[whole.example.turn :]
+        shown = [spare.text in tokenizer.decode(example.ids) for example in (whole.example, fit.example)]
+        assert shown == [True, False]
+        *_, lost = fits_of_labels(one, 0, teaching(tokenizer, max_length=40))
+        assert (lost.example, lost.reason) == (None, PROMPT_TOO_LONG)
 
 
 class Seen(SymbolicTeacher):
