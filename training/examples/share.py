@@ -41,7 +41,7 @@ def share_of(trajectories: Sequence[Trajectory], take: str, seed: int) -> dict[s
     The order of the draw goes by a digest of the seed, the question and how many-th of that question it is: it does not depend on
     which run finished first, and journals of the same questions asked in other strategies give the same part.
     """
-    if take == ALL:
+    if take == ALL or not trajectories:
         return {}
     ranks = [_rank(one, nth, seed) for one, nth in _numbered(trajectories)]
     last = sorted(ranks)[how_many(take, len(ranks)) - 1]

@@ -47,6 +47,11 @@ def test_all_is_no_filter():
     assert len(taken(MANY, "1")) == 1
 
 
+@pytest.mark.parametrize("take", ["1/4", "7"])
+def test_of_nothing_nothing_is_left_out(take):
+    assert share_of([], take, 0) == {}
+
+
 @pytest.mark.parametrize(("take", "number"), [("all", 90), ("1/4", 22), ("0.5", 45), ("1/1", 90), ("1.0", 90), ("7", 7), ("1/1000", 1), ("90", 90)])
 def test_a_part_is_rounded_and_is_never_nothing(take, number):
     assert how_many(take, 90) == number
