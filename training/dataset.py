@@ -26,14 +26,14 @@ from steper_agent.retrieval import read_questions
 from training.examples.dataset_folder import CARD, EXAMPLES, DatasetCard, JournalPart, read_card
 from training.examples.filters import filters_for, first_reason, recipes_of
 from training.examples.held_out import HeldOut, near_told
-from training.examples.labels import with_likely
+from training.examples.labels import REWRITTEN, with_likely
 from training.examples.lengths import Tally, window_for
 from training.examples.rivals import RIVALS, check_kinds, filters_of, fits_for
 from training.examples.share import ALL, share_of
 from training.examples.views import Target, Teaching, check_template
 from training.run_folder import SETTINGS, claim
 
-TOO_LONG, OTHER_KINDS = "too long", "no step of these kinds"
+OTHER_KINDS = "no step of these kinds"
 
 OnProgress = Callable[[int, int], None]
 OnPlan = Callable[[Sequence[str]], None]
@@ -49,7 +49,7 @@ class DatasetConfig(Config):
     kinds: tuple[Kind, ...] = Field(KINDS, min_length=1, description="kinds of step that make examples, parted by commas")
     target: Target = Field("cumulative", description="cumulative: learn all lines so far; incremental: the step's own, for tool_calling")
     max_length: int = Field(0, ge=0, description="tokens; a longer example loses its oldest unneeded passages; 0: the base's context, up to 4096")
-    max_dropped: float = Field(0.2, ge=0, le=1, description="share of examples that may be too long; more is an error")
+    max_dropped: float = Field(0.2, ge=0, le=1, description="share of examples that may be too long, or scored in other tokens; more is an error")
     all_answers: bool = Field(False, description="keep trajectories with a wrong answer too")
     supported: bool = Field(False, description="keep chains only whose names and numbers stand in what they read: no lucky answers")
     contributing: bool = Field(False, description="keep chains only whose every step contributed to the answer")
@@ -118,7 +118,7 @@ def build(config: DatasetConfig, *, on_progress: OnProgress | None = None, on_pl
     Raises:
         ConfigError: `max_length` is beyond the base's context, its tokenizer does not fit its template, the journals mix recipes,
             or the folder holds another data set.
-        DataError: no usable trajectory, or more examples than `max_dropped` do not fit.
+        DataError: no usable trajectory, or more examples than `max_dropped` do not fit or were scored in other tokens.
     """
     teaching = _teaching(config)
     begun = _begun(config)
@@ -199,7 +199,7 @@ def _make(config: DatasetConfig, begun: Begun, teaching: Teaching, on_progress: 
         reason = first_reason(trajectory, filters.values())
         fits = [] if reason else fits_for(trajectory, len(lines), teaching)
         examples = [_told(fit.example, trajectory, config.teacher) for fit in fits if fit.example]
-        reason = reason or ("" if examples else TOO_LONG if fits else OTHER_KINDS)
+        reason = reason or ("" if examples else fits[0].reason if fits else OTHER_KINDS)
         for tally in (whole, parts[path]):
             tally.add(reason, fits)
         likely += sum(example.likely is not None for example in examples)
@@ -208,12 +208,14 @@ def _make(config: DatasetConfig, begun: Begun, teaching: Teaching, on_progress: 
             near += held_out.near(trajectory.question)
         if on_progress:
             on_progress(done, len(read))
+    dropped = sum((Counter(cut.dropped) for cut in whole.cuts.values()), Counter[str]())
     card = DatasetCard(
         view=config.view, kinds=config.kinds, target=config.target, base=begun.fingerprint, max_length=teaching.max_length,
         filters=tuple(filters), held_out={str(path): digest_file(path) for path in config.held_out}, recipes=recipes,
         journals=tuple(_part(path, told, parts[path]) for path, told in journals.items()), allow_mixed_recipes=config.allow_mixed_recipes,
         trajectories=dict(whole.trajectories), examples=whole.examples, examples_trimmed=sum(cut.trimmed for cut in whole.cuts.values()),
-        examples_too_long=sum(sum(cut.dropped.values()) for cut in whole.cuts.values()), examples_with_likely=likely, cuts=whole.cuts, lengths=whole.lengths,
+        examples_too_long=dropped.total() - dropped[REWRITTEN], examples_rewritten=dropped[REWRITTEN], examples_with_likely=likely,
+        cuts=whole.cuts, lengths=whole.lengths,
         tokens=whole.tokens, learned_tokens=whole.learned, plan=whole.told(teaching.max_length), warnings=near_told(near),
         digest=hashlib.sha256("".join(lines).encode()).hexdigest(),
     )  # fmt: skip
@@ -245,9 +247,13 @@ def _line(row: int, trajectory: Trajectory, examples: Sequence[Example]) -> str:
 def _refuse_poor(config: DatasetConfig, card: DatasetCard) -> None:
     where = ", ".join(str(path) for path in config.journal)
     made = sum(card.examples.values())
-    if card.examples_too_long > config.max_dropped * (made + card.examples_too_long):
-        raise DataError(f"{card.examples_too_long} of {made + card.examples_too_long} examples exceed {card.max_length} tokens",
+    wanted = made + card.examples_too_long + card.examples_rewritten
+    if card.examples_too_long > config.max_dropped * wanted:
+        raise DataError(f"{card.examples_too_long} of {wanted} examples exceed {card.max_length} tokens",
                         where=where, fix="raise --max-length, collect with a smaller k, or allow it with --max-dropped")
+    if card.examples_rewritten > config.max_dropped * wanted:
+        raise DataError(f"{card.examples_rewritten} of {wanted} examples are {REWRITTEN}",
+                        where=where, fix="score the turns of a student with this base's tokenizer, or allow it with --max-dropped")
     if not made:
         raise DataError(f"no trajectory is usable: {card.trajectories}", where=where,
                         fix="collect more, leave out a filter, or keep wrong answers too with --all-answers")

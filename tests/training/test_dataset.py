@@ -12,13 +12,14 @@ from transformers import AutoTokenizer
 
 from steper_agent.durable import digest_file, write_atomic
 from steper_agent.errors import ConfigError, DataError, JournalError, ModelError
-from steper_agent.journal import Journal, trajectories
-from steper_agent.records import KINDS, Example, Likely
+from steper_agent.journal import Journal, read, trajectories
+from steper_agent.records import KINDS, Example, Likely, NodeRecord
 from tests.templates import tokenizers
 from tests.tiny import tiny_base, tiny_tokenizer
 from tests.training.journals import add_run, make_journal, question
 from training.dataset import DatasetConfig, build, main
 from training.examples.dataset_folder import DatasetCard, load_dataset, read_card
+from training.examples.labels import REWRITTEN
 from training.examples.views import Teaching, examples_of
 from training.run_folder import SETTINGS
 from training.verb import run
@@ -49,12 +50,12 @@ def config(journal: Path, base: Path, **settings: Any) -> DatasetConfig:
 
 
 def adds_up(card: DatasetCard) -> bool:
-    """Everything read is kept or left out, in all and in every journal, and every example is written or too long."""
+    """Everything read is kept or left out, in all and in every journal, and every example is written, too long or rewritten."""
     parts = [card.trajectories, *(part.trajectories for part in card.journals)]
     whole = all(counts["read"] == sum(counts.values()) - counts["read"] for counts in parts)
     of_parts = sum((Counter(part.trajectories) for part in card.journals), Counter()) == +Counter(card.trajectories)
     wanted = sum(lengths.examples for lengths in card.lengths.values())
-    return whole and of_parts and wanted == sum(card.examples.values()) + card.examples_too_long
+    return whole and of_parts and wanted == sum(card.examples.values()) + card.examples_too_long + card.examples_rewritten
 
 
 def test_what_is_written_is_read_and_counted(mixed: Path, base: Path) -> None:
@@ -129,6 +130,25 @@ def test_trimmed_and_dropped_examples_are_counted_and_told(journal: Path, base: 
     assert plans == [whole.plan, card.plan]
     assert any("trimmed to fit" in line for line in card.plan)
     assert any("dropped" in line for line in card.plan)
+
+
+def test_scored_turns_in_other_tokens_are_counted_apart_and_named(journal: Path, base: Path) -> None:
+    tokenizer, scored = tiny_tokenizer(), journal.parent / "scored.jsonl"
+    with Journal(scored) as writer:
+        for record in read(journal):
+            writer.append(record)
+            if isinstance(record, NodeRecord) and record.node == "reason":
+                token = tokenizer.pad_token_id if record.step == 1 else tokenizer.encode(record.output)[0]
+                likely = Likely(model="t", tokens=(token,), logprobs=(-0.1,), top_ids=((token,),), top_logprobs=((-0.1,),))
+                writer.append(record.model_copy(update={"node": "score", "of": "reason", "key": f"{record.key} scored", "likely": likely}))
+    settings = config(scored, base, teacher=base)
+    with pytest.raises(DataError, match=r"^8 of 20 examples are scored turns .* other tokens(.|\n)*tokenizer") as caught:
+        build(settings)
+    assert "max-length" not in str(caught.value)
+    card = build(settings.model_copy(update={"max_dropped": 0.4}))
+    assert (card.examples_rewritten, card.examples_too_long, sum(card.examples.values())) == (8, 0, 12)
+    assert adds_up(card)
+    assert card.trajectories == {"read": 8, "kept": 6, REWRITTEN: 2}
 
 
 def test_a_dry_run_says_the_same_and_writes_nothing(journal: Path, base: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,6 +59,8 @@ class DatasetCard(Record):
     """Of these: without some of their passages."""
     examples_too_long: int
     """Not written."""
+    examples_rewritten: int = 0
+    """Not written either: scored turns whose text is spelt in other tokens."""
     examples_with_likely: int = 0
     """Those that have a teacher's log-probabilities."""
     cuts: dict[Kind, Cuts]

@@ -22,7 +22,7 @@ from training.examples.views import Fit, Teaching, fit_at, kind_of, made_to_fit
 from training.scores.metrics import best, em
 from training.trees.trie import common
 
-REWRITTEN = "a scored turn whose text is spelt in other tokens"
+REWRITTEN = "scored turns whose text is spelt in other tokens"
 
 
 def fits_of_labels(trajectory: Trajectory, row: int, teaching: Teaching) -> list[Fit]:
