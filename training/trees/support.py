@@ -30,18 +30,36 @@ def prepare_for_trees(model: Any, longest: int, device: str = "cpu") -> str:
     reason = _stated(base, config, longest) or _fault_on(device)
     if reason:
         return reason
-    rows = _one_by_one(model)
+    was_training = model.training
+    # Dropout and its like are nothing until a model trains.
+    model.train()
+    try:
+        # What is drawn here must not move the student's first weights.
+        with torch.random.fork_rng(devices=[]):
+            reason = _tried(model, base)
+    finally:
+        model.train(was_training)
+    if reason:
+        base.set_attn_implementation(before)
+    return reason
+
+
+def _tried(model: Any, base: Any) -> str:
+    """What is wrong with the logits over a small tree."""
+    name, rows, again = type(base).__name__, _one_by_one(model), _one_by_one(model)
+    tolerance = TOLERANCE if rows.dtype in (torch.float32, torch.float64) else HALF_TOLERANCE
+    if _apart(rows, again) > tolerance:
+        return f"{name} trains with dropout, or something else at random"
     try:
         base.set_attn_implementation(NAME)
-        trees = _as_a_tree(model)
+        off = _apart(rows, _as_a_tree(model))
     except (ValueError, TypeError, RuntimeError) as refused:
-        base.set_attn_implementation(before)
-        return f"{type(base).__name__} does not take another attention function ({refused})"
-    off = float((rows - trees).norm() / rows.norm())
-    if off > (TOLERANCE if rows.dtype in (torch.float32, torch.float64) else HALF_TOLERANCE):
-        base.set_attn_implementation(before)
-        return f"{type(base).__name__} gives other logits over a tree (relative difference {off:.1e})"
-    return ""
+        return f"{name} does not take another attention function ({refused})"
+    return f"{name} gives other logits over a tree (relative difference {off:.1e})" if off > tolerance else ""
+
+
+def _apart(one: Tensor, other: Tensor) -> float:
+    return float((one - other).norm() / one.norm())
 
 
 def _fault_on(device: str) -> str:
@@ -53,7 +71,7 @@ def _fault_on(device: str) -> str:
     except Exception as refused:
         # A compiler, a driver or the memory: whatever it is, rows need none of it.
         return f"FlexAttention does not run on {device} ({type(refused).__name__}: {refused})"
-    off = float((here - there).norm() / here.norm())
+    off = _apart(here, there)
     return "" if off < TOLERANCE * 10 else f"FlexAttention on {device} computes something else (relative difference {off:.1e})"
 
 
@@ -79,8 +97,6 @@ def _stated(base: nn.Module, config: Any, longest: int) -> str:
         return f"{name} attends to the last {window} tokens only, and the longest example has {longest}"
     if getattr(config, "attn_logit_softcapping", None):
         return f"{name} caps its attention scores"
-    if getattr(config, "attention_dropout", 0):
-        return f"{name} drops attention at random"
     return ""
 
 

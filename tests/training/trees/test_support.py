@@ -18,16 +18,26 @@ from training.trees.support import prepare_for_trees
     [
         ("mistral", {"sliding_window": 16}, "last 16 tokens only, and the longest example has 100"),
         ("gemma2", {}, "caps its attention scores"),
-        ("llama", {"attention_dropout": 0.1}, "drops attention at random"),
+        ("llama", {"attention_dropout": 0.1}, "trains with dropout"),
+        ("gpt2", {}, "trains with dropout"),
+        ("opt", {"ffn_dim": 48, "word_embed_proj_dim": 32}, "trains with dropout"),
+        ("mixtral", {"router_jitter_noise": 0.1}, "trains with dropout, or something else at random"),
         ("mamba", {}, "Mamba"),
         ("falcon_h1", {}, "FalconH1"),
     ],
 )
 def test_what_cannot_be_exact_is_refused_by_name(kind: str, settings: dict[str, Any], said: str) -> None:
-    model = small_model(kind, **settings)
+    model = small_model(kind, **settings).eval()
     before = model.config._attn_implementation
     assert said in prepare_for_trees(model, longest=100)
     assert model.config._attn_implementation == before
+    assert not any(module.training for module in model.modules())
+
+
+def test_what_is_random_in_training_is_drawn_apart() -> None:
+    model, before = small_model("gpt2"), torch.get_rng_state()
+    assert prepare_for_trees(model, longest=100)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_window_that_is_wide_enough_is_none() -> None:
