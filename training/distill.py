@@ -55,8 +55,9 @@ class DistillConfig(Config):
     max_steps: int = Field(0, ge=0, description="stop after so many updates instead; 0: go by epochs")
     batch: int = Field(16, gt=0, description="trajectories in one update")
     accumulate: int = Field(1, gt=0, description="micro-batches of an update on each process; changes memory, not the result")
-    piece_tokens: int = Field(0, ge=0, description="most tokens of one forward and backward pass: bounds memory, changes no result; a GPU "
-                                                   "with memory to spare is quicker with more; 0: 4,096")
+    piece_tokens: int = Field(0, ge=0, description="most tokens of one forward and backward pass, of a token tree up to four times as many where "
+                                                   "its examples share most of theirs: bounds memory, changes no result; a GPU with memory to spare "
+                                                   "is quicker with more; 0: 4,096")
     packing: Literal["auto", "trees", "rows"] = Field(
         "auto", description="trees: what examples share is computed once; rows: one by one; auto: trees where the base allows it. "
                             "Changes time and memory, not the result")
