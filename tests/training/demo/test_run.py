@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from steper_agent.errors import ConfigError
 from steper_agent.records import KINDS
 from steper_agent.students.student import verify_student
 from tests.tiny import tiny_base
 from training.demo.report import DemoReport
-from training.demo.run import DemoConfig, demo
+from training.demo.run import DemoConfig, demo, main
 
 PHASES = ["index", "collect", "dataset", "distill", "evaluate teacher", "evaluate base", "evaluate student", "swap"]
 
@@ -74,3 +76,10 @@ def test_a_demo_killed_before_its_report_repeats_nothing(report: DemoReport, con
     assert again.recipe == report.recipe
     assert again.loss == report.loss
     assert journals == {path: path.read_bytes() for path in config.out.rglob("journal.jsonl")}
+
+
+@pytest.mark.parametrize("flag", ["--batch=0", "--epochs=0", "--k=0", "--steps=0", "--max-tokens=0", "--questions=0", "--held-out=2", "--passages=99"])
+def test_what_no_phase_could_do_is_refused_before_the_first(flag: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=flag[2:].split("=")[0].replace("-", "_")):
+        main([flag, f"--out={tmp_path / 'run'}"])
+    assert not (tmp_path / "run").exists()
