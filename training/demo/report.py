@@ -28,7 +28,7 @@ class Judged(Score):
     """A score with what it cost."""
 
     seconds: float
-    """Wall clock a question, many questions side by side."""
+    """Mean wall clock of a question's nodes, many questions side by side: by the journal, so that a resumption changes nothing."""
     parameters: int
     support_recall: tuple[float, ...]
     failures: dict[Failure, int]

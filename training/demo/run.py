@@ -145,14 +145,13 @@ def _write_lines(path: Path, records: Sequence[Passage] | Sequence[Question]) ->
 
 
 def _judge(config: DemoConfig, world: Path, who: str, spec: str) -> Judged:
-    start = time.perf_counter()
     report: Report = evaluate(EvaluateConfig(
         index=world / "index", questions=world / "questions.jsonl", model=spec, strategy=config.strategy, k=config.k,
         steps=config.steps, max_tokens=config.max_tokens, concurrency=24, out=config.out / "evaluate" / who,
     ))  # fmt: skip
-    score = report.evaluation.score
-    return Judged(**score.model_dump(), seconds=(time.perf_counter() - start) / score.n, parameters=_parameters(config, who),
-                  support_recall=report.evaluation.support_recall, failures=report.evaluation.failures)
+    found = report.evaluation
+    return Judged(**found.score.model_dump(), seconds=found.cost.seconds_mean if found.cost else 0.0, parameters=_parameters(config, who),
+                  support_recall=found.support_recall, failures=found.failures)
 
 
 def _parameters(config: DemoConfig, who: str) -> int:

@@ -44,6 +44,7 @@ def test_the_report_holds_every_figure(report: DemoReport, config: DemoConfig) -
     for who in (report.teacher, report.base, report.student):
         assert who.n == config.held_out
         assert 0 <= who.ci[0] <= who.em <= who.ci[1] <= 1
+        assert who.seconds > 0
     assert report.teacher.em > report.base.em
     assert len(report.step) == len(report.loss) == len(report.sigma) > 2
     assert set(report.sigma[-1]) == set(KINDS)
@@ -72,7 +73,7 @@ def test_a_demo_killed_before_its_report_repeats_nothing(report: DemoReport, con
     assert len(journals) == 4
     (config.out / "report.json").unlink()
     again = demo(config, Console(file=io.StringIO()))
-    assert [again.teacher.em, again.base.em, again.student.em] == [report.teacher.em, report.base.em, report.student.em]
+    assert [again.teacher, again.base, again.student] == [report.teacher, report.base, report.student]
     assert again.recipe == report.recipe
     assert again.loss == report.loss
     assert journals == {path: path.read_bytes() for path in config.out.rglob("journal.jsonl")}
