@@ -14,7 +14,7 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,9 +26,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from graphs.strategies import ircot
 from graphs.strategies.layout import show
 from steper_agent.durable import write_atomic
+from steper_agent.errors import ConfigError
 from training.loop.allocator import keep_memory
 from training.microworld.growth import grow
-from training.microworld.induction import prepare
+from training.microworld.induction import DISTANCES, MATCHERS, prepare
 from training.microworld.language import BY_LABEL, LANGUAGES, LITERALS, PROFESSIONS, name_words
 from training.microworld.questions import make_questions
 from training.microworld.reading import MOST_PASSAGES, Sheet, Shelf, make_sheet, sheets
@@ -40,6 +41,10 @@ CARD = "card.json"
 WHAT = ("The micro-world's base model: it looks single facts up and copies, and has never seen a chain of steps. exact_match: share "
         "of answers that are right to the last token on worlds of unseen names, by passages in the context and by task.")
 VOCABULARY, WIDTH, LAYERS = 2048, 128, 4
+HEAD = 32
+"""Width of a head."""
+KEEP_EVERY = 500
+"""Updates between checkpoints."""
 STEP_UP = 0.95
 """Share of right answer tokens at which contexts grow by a passage."""
 FULL_BY = 0.6
@@ -53,6 +58,12 @@ PASSAGE_WEIGHT, PASSAGE_SHARE = 0.3, 0.3
 row cost more than the blocks do."""
 MUON_RATE, ADAM_RATE = 4e-3, 1e-3
 """At a Muon rate of 0.02 a probe of four minutes learned to copy and nothing else; at 0.006 one of two minutes looked facts up."""
+
+
+Accuracy = dict[str, dict[str, float]]
+"""Passages in the context → task → share of answers that are right to the last token."""
+Keep = Callable[[dict[str, Any], Accuracy], None]
+"""Called with what `train` would return by now, and how well the model answers."""
 
 
 class Rows(NamedTuple):
@@ -79,16 +90,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.start:
         part_unused(model)
     before = json.loads((args.start / CARD).read_text(encoding="utf-8"))["runs"] if args.start else []
-    ran = {"command": shlex.join(["python", "-m", "training.microworld.pretrain", *(sys.argv[1:] if argv is None else argv)])}
-    ran |= train(model, tokenizer, minutes=args.minutes, seed=args.seed, keep=args.out, going_on=bool(args.start))
+    command = shlex.join(["python", "-m", "training.microworld.pretrain", *(sys.argv[1:] if argv is None else argv)])
+
+    def keep(ran: dict[str, Any], accuracy: Accuracy) -> None:
+        save(args.out / "checkpoint", model, tokenizer)
+        write_card(args.out / "checkpoint", model, accuracy, [*before, {"command": command, **ran}])
+
+    ran = train(model, tokenizer, minutes=args.minutes, seed=args.seed, keep=keep, going_on=bool(args.start))
     part_unused(model)
-    model.to(torch.bfloat16).save_pretrained(args.out)
-    tokenizer.save_pretrained(args.out)
+    save(args.out, model.to(torch.bfloat16), tokenizer)
     accuracy = {str(passages): accuracy_by_task(model.float(), tokenizer, passages=passages) for passages in (1, 4, 8, 12)}
-    card = {"what": WHAT, "parameters": model.num_parameters(), "exact_match": accuracy, "runs": [*before, ran]}
-    write_atomic(args.out / CARD, json.dumps(card, indent=1) + "\n")
+    write_card(args.out, model, accuracy, [*before, {"command": command, **ran}])
     print(json.dumps(accuracy))
     return 0
+
+
+def save(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def write_card(folder: Path, model: LlamaForCausalLM, accuracy: Accuracy, runs: Sequence[dict[str, Any]]) -> None:
+    """With it, `--start` goes on from the folder."""
+    card = {"what": WHAT, "parameters": model.num_parameters(), "exact_match": accuracy, "runs": runs}
+    write_atomic(folder / CARD, json.dumps(card, indent=1) + "\n")
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -102,10 +127,19 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, *, width: int, layers: int, seed: int) -> LlamaForCausalLM:
+    """A model with first weights to learn from.
+
+    Raises:
+        ConfigError: it has no room for the heads and layers that look things up.
+    """
+    narrowest, fewest = HEAD * len(DISTANCES), 1 + max(layer for layer, *_ in MATCHERS)
+    if width < narrowest or width % HEAD or layers < fewest:
+        raise ConfigError(f"a model of width {width} and {layers} layers cannot look things up", where="--width, --layers",
+                          fix=f"give a multiple of {HEAD}, at least {narrowest}, and at least {fewest} layers")
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=width, intermediate_size=3 * width, num_hidden_layers=layers,
-        num_attention_heads=width // 32, num_key_value_heads=width // 32, max_position_embeddings=4096, attention_bias=True,
+        num_attention_heads=width // HEAD, num_key_value_heads=width // HEAD, max_position_embeddings=4096, attention_bias=True,
         tie_word_embeddings=True, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
     )  # fmt: skip
@@ -229,14 +263,18 @@ def rate_at(progress: float, step: int, fall: float = 0.35) -> float:
     return min(1.0, (step + 1) / 50) * min(1.0, (1.0 - progress) / fall)
 
 
-def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, minutes: float, seed: int, keep: Path, going_on: bool = False) -> dict[str, Any]:
-    """Train for `minutes`, saving a checkpoint every few minutes under `keep`. Going on, contexts are long and the rate
-    falls from the start."""
+def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, minutes: float, seed: int, keep: Keep, going_on: bool = False) -> dict[str, Any]:
+    """Train for `minutes`; every few of them the model is to be kept. Going on, contexts are long and the rate falls from
+    the start."""
     steppers = optimizers(model)
     base_rates = [s.param_groups[0]["lr"] for s in steppers]
     curriculum = Curriculum(tokenizer, seed=seed, most=MOST_PASSAGES if going_on else 1)
     start, tokens, step, shown = time.monotonic(), 0, 0, 0.0
     curve: list[dict[str, float]] = []
+
+    def ran() -> dict[str, Any]:
+        return {"updates": step, "tokens": tokens, "minutes": minutes, "seed": seed, "curve": curve[:: max(1, len(curve) // 60)]}
+
     with Progress(TextColumn("pre-training"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn()) as bar:
         task = bar.add_task("", total=minutes * 60)
         while (elapsed := time.monotonic() - start) < minutes * 60:
@@ -252,11 +290,11 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, minute
                 curve.append({"seconds": round(elapsed), "tokens": tokens, "loss": loss, "token_accuracy": right, "passages": curriculum.most})
                 bar.update(task, completed=elapsed, description=f"{step} updates, {tokens / elapsed:.0f} tok/s, answer loss {loss:.3f}")
                 print(json.dumps(curve[-1]), file=sys.stderr, flush=True)
-            if step % 500 == 0:
+            if step % KEEP_EVERY == 0:
                 probe = accuracy_by_task(model, tokenizer, passages=8, sheets=60)
                 print(json.dumps({"step": step, "passages_8": probe}), file=sys.stderr, flush=True)
-                model.save_pretrained(keep / "checkpoint")
-    return {"updates": step, "tokens": tokens, "minutes": minutes, "seed": seed, "curve": curve[:: max(1, len(curve) // 60)]}
+                keep(ran(), {"8": probe})
+    return ran()
 
 
 def update(model: LlamaForCausalLM, steppers: list[torch.optim.Optimizer], rows: Rows) -> tuple[float, float]:

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from graphs.strategies import ircot
+from steper_agent.errors import ConfigError
 from training.microworld import pretrain
 from training.microworld.induction import DISTANCES, MATCHERS
 from training.microworld.reading import MOST_PASSAGES, Shelf, make_sheet
@@ -72,6 +73,13 @@ def test_the_prepared_model_is_finite_and_seeded(model: LlamaForCausalLM, tokeni
     weights = [made.model.layers[1].self_attn.q_proj.weight for made in (model, again, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize(("width", "layers"), [(64, 4), (100, 4), (0, 4), (128, 2)])
+def test_a_shape_without_room_for_the_heads_is_refused(tokenizer: PreTrainedTokenizerFast, width: int, layers: int) -> None:
+    with pytest.raises(ConfigError, match=r"cannot look things up(.|\n)*multiple of 32, at least 128, and at least 3 layers"):
+        pretrain.build_model(tokenizer, width=width, layers=layers, seed=0)
+    pretrain.build_model(tokenizer, width=160, layers=3, seed=0)
 
 
 def test_only_what_the_assistant_says_has_full_weight(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -135,6 +143,7 @@ def test_seconds_of_training_leave_a_model_that_loads(
 
     monkeypatch.setattr(pretrain, "build_tokenizer", lambda: tokenizer)
     monkeypatch.setattr(pretrain, "ROW_TOKENS", 600)
+    monkeypatch.setattr(pretrain, "KEEP_EVERY", 1)
     monkeypatch.setattr(pretrain, "accuracy_by_task", lambda made, *_, **__: once(made))
     assert pretrain.main(["--out", str(tmp_path / "one"), "--minutes", "0.02"]) == 0
     assert pretrain.main(["--start", str(tmp_path / "one"), "--out", str(tmp_path / "two"), "--minutes", "0.01"]) == 0
@@ -148,6 +157,9 @@ def test_seconds_of_training_leave_a_model_that_loads(
         assert sum(parameter.numel() for parameter in loaded.parameters()) == card["parameters"]
         assert all(torch.isfinite(parameter).all() for parameter in loaded.parameters())
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == card["exact_match"]
+    assert pretrain.main(["--start", str(tmp_path / "two" / "checkpoint"), "--out", str(tmp_path / "three"), "--minutes", "0.01"]) == 0
+    kept, last = (json.loads((tmp_path / name / "card.json").read_text()) for name in ("two/checkpoint", "three"))
+    assert (set(kept["exact_match"]), len(kept["runs"]), len(last["runs"])) == ({"8"}, 2, 3)
 
 
 def test_the_tokenizer_is_the_same_after_it_was_saved_with_its_model(
