@@ -28,7 +28,7 @@ def grow(model: LlamaForCausalLM, *, width: int, layers: int, seed: int = 0) -> 
     """
     small = model.config
     copies, rest = divmod(width, small.hidden_size)
-    if rest or not copies or layers < small.num_hidden_layers:
+    if rest or copies < 1 or layers < small.num_hidden_layers:
         raise ConfigError(f"a model of width {small.hidden_size} and {small.num_hidden_layers} layers grows to a multiple of its width "
                           f"and to no fewer layers, not to {width} and {layers}", where="--width, --layers", fix="give such numbers, or leave them out")
     if not small.tie_word_embeddings:

@@ -50,7 +50,7 @@ def test_every_weight_learns_and_copies_part(small: LlamaForCausalLM, ids: torch
     assert not torch.allclose(first, second)
 
 
-@pytest.mark.parametrize(("width", "layers"), [(WIDTH + 4, 2), (WIDTH // 2, 2), (2 * WIDTH, 1)])
+@pytest.mark.parametrize(("width", "layers"), [(WIDTH + 4, 2), (WIDTH // 2, 2), (-WIDTH, 2), (2 * WIDTH, 1)])
 def test_a_model_does_not_shrink_nor_grow_by_a_part(small: LlamaForCausalLM, width: int, layers: int) -> None:
     with pytest.raises(ConfigError, match="grows to a multiple of its width"):
         grow(small, width=width, layers=layers)
