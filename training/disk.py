@@ -47,16 +47,16 @@ def free(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def refuse_too_little(folder: Path, need: int) -> None:
-    """Before the first update.
+def refuse_too_little(what: str, folder: Path, need: int, *, taken: int = 0, or_else: str = "") -> None:
+    """Before the first byte of it; what has `taken` bytes there makes room for it.
 
     Raises:
-        DiskFull: the checkpoints will not fit.
+        DiskFull: it will not fit.
     """
-    room = free(folder) + held(folder)
+    room = free(folder) + taken
     if need > room:
-        raise DiskFull(f"the checkpoints and the student need {size(need)}, and {size(room)} are free", where=folder,
-                       fix="make room, or give --out on a larger disk; --method lora needs far less")
+        raise DiskFull(f"{what} need {size(need)}, and {size(room)} are free", where=folder,
+                       fix=f"make room, or give --out on a larger disk{or_else}")
 
 
 @contextmanager

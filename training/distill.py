@@ -23,7 +23,7 @@ from steper_agent.config import Config, command_line
 from steper_agent.durable import write_atomic
 from steper_agent.errors import ConfigError, DataError
 from steper_agent.records import Kind, Record, StudentCard
-from training.disk import needed, refuse_too_little, room_for
+from training.disk import held, needed, refuse_too_little, room_for
 from training.examples.dataset_folder import Dataset, DatasetCard, load_dataset, read_card
 from training.loop.allocator import keep_memory
 from training.loop.curve import Curve, CurvePoint
@@ -252,7 +252,8 @@ def _train(config: DistillConfig, watch: Watch, on_update: OnUpdate | None, on_n
     model, data, packing, reason, pad = _prepare(config)
     if reason:
         on_note(f"every example is trained by itself, not as a token tree: {reason}")
-    refuse_too_little(config.out, needed(_trained(model)))
+    refuse_too_little("the checkpoints and the student", config.out, needed(_trained(model)), taken=held(config.out),
+                      or_else="; --method lora needs far less")
     objective = Objective(config.weighting, config.sigma_rate, packing, pad, config.kl, config.piece_tokens or TOKENS)
     trainer = StepERTrainer(model, arguments, data, objective, Curve(config.out / CURVE))
     watch.begin()

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from steper_agent.durable import write_atomic
 from steper_agent.plain import plain
@@ -20,6 +20,8 @@ from training.loop.curve import CurvePoint
 README = "README.md"
 TOLD = ("method", "rank", "alpha", "learning_rate", "epochs", "max_steps", "batch", "weighting", "kl", "sigma_rate", "warmup", "clip", "bf16", "seed")
 """Settings that shape the student."""
+ADAPTER = "A LoRA adapter on"
+PLOTS = "Curves: `loss.png` and `sigma.png` in the run's folder, beside this one.\n\n![loss](../loss.png) ![σ](../sigma.png)"
 
 
 class Taught(NamedTuple):
@@ -37,12 +39,13 @@ def write_model_card(folder: Path, taught: Taught) -> None:
 
 def model_card(taught: Taught) -> str:
     """The whole README.md."""
-    parts = (_head(taught), _what(taught), _data(taught.data), _training(taught), _scores(taught.student), _use(taught), _limits(taught))
+    parts = (_head(taught), _what(taught), _data(taught.data), _training(taught), _scores(taught.student), _use(taught.student.form), _limits(taught))
     return "\n".join(parts)
 
 
 def merged_card(adapter: Path, student: StudentCard) -> str:
-    """Of the full weights that an adapter was merged into, from the adapter's own README.md; what that says of its making stays true."""
+    """Of the full weights that an adapter was merged into, from the adapter's own README.md: what that says of its making stays true, and
+    what it says of its folder and its use is said anew."""
     path = adapter / README
     told = path.read_text(encoding="utf-8") if path.is_file() else ""
     before = json.loads((adapter / "student.json").read_text(encoding="utf-8"))["name"]
@@ -50,6 +53,7 @@ def merged_card(adapter: Path, student: StudentCard) -> str:
     lines = [line for line in head.splitlines() if line not in ("library_name: peft", "- lora")]
     merged = "\n".join(["---", "library_name: transformers", *lines, "---"])
     body = body.replace(f"# {before}", f"# {student.name}\n\n`{before}` added into a copy of its base: the whole model, to be run without PEFT.", 1)
+    body = body.replace(f"{PLOTS}\n\n", "").replace(ADAPTER, "It was made as a LoRA adapter on", 1).replace(_use("adapter"), _use("full"))
     return f"{merged}\n{body or f'# {student.name}'}"
 
 
@@ -64,7 +68,7 @@ def _head(taught: Taught) -> str:
 
 def _what(taught: Taught) -> str:
     student, base = taught.student, _line(taught.base.resolve().name)
-    form = "A LoRA adapter on" if student.form == "adapter" else "All weights of"
+    form = ADAPTER if student.form == "adapter" else "All weights of"
     return (f"# {student.name}\n\n{form} `{base}` ({student.parameters:,} trained parameters), taught to answer questions in steps: form a query, "
             f"retrieve, reason, look again, answer (StepER, https://arxiv.org/abs/2510.07923).\n\n"
             f"Its base has the fingerprint `{student.base}`; with any other it is refused.\n")
@@ -96,7 +100,7 @@ def _training(taught: Taught) -> str:
         f"kinds are weighed by `{_line(taught.student.weighting)}` (learned and ema: L/2σ² + log σ). {kl}{len(taught.curve):,} updates, "
         f"{taught.curve[-1].tokens if taught.curve else 0:,} tokens.", "",
         _table(("kind", "loss at the end, nats", "σ"), rows), "", _table(("setting", "value"), settings), "",
-        "Curves: `loss.png` and `sigma.png` in the run's folder, beside this one.", "", "![loss](../loss.png) ![σ](../sigma.png)", *told, "",
+        PLOTS, *told, "",
     ])  # fmt: skip
 
 
@@ -106,11 +110,10 @@ def _scores(student: StudentCard) -> str:
     return "## Scores\n\n" + _table(("score", "value"), [(name, f"{value:.4f}") for name, value in student.scores.items()]) + "\n"
 
 
-def _use(taught: Taught) -> str:
-    base = "BASE" if taught.student.form == "adapter" else "STUDENT"
-    model = "BASE+STUDENT" if taught.student.form == "adapter" else "STUDENT"
+def _use(form: Literal["adapter", "full"]) -> str:
+    model = "BASE+STUDENT" if form == "adapter" else "STUDENT"
     return "\n".join([
-        "## Use and check it", "", "With StepER Agent, where STUDENT is this folder" + (" and BASE that of its base:" if base == "BASE" else ":"), "",
+        "## Use and check it", "", "With StepER Agent, where STUDENT is this folder and BASE that of its base:", "",
         "```sh", f'steper ask "…" --index INDEX --model local:{model}      # or vllm:{model}',
         "steper students parity STUDENT --base BASE           # do trainer, graph and engine agree, token for token?", "```", "",
         "`golden.jsonl` holds what its trainer saw it say; whoever serves it is held to that.", "",

@@ -57,6 +57,7 @@ def merge(config: MergeConfig) -> Merged:
     Raises:
         AdapterError: the student is no adapter, does not fit, or the merged model gives other logits.
         ConfigError: the base is not to be found, or there is something at `out`.
+        DiskFull: there is no room for it.
     """
     from steper_agent.students.merge import merged_folder
     from steper_agent.students.student import read_golden, verify_student
@@ -70,7 +71,7 @@ def merge(config: MergeConfig) -> Merged:
     card = verify_student(config.student, base)
     parent = config.out.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
-    refuse_too_little(parent, FLOAT * count_parameters(base))
+    refuse_too_little("the weights of the merged model", parent, FLOAT * count_parameters(base))
     goldens = [golden for golden in read_golden(config.student) if golden.output]
     room = Path(tempfile.mkdtemp(dir=parent, prefix=f".{config.out.name}-"))
     try:

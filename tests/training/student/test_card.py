@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.tiny import tiny_adapter, tiny_base
 from tests.training.journals import make_journal
 from training import distill
 from training.dataset import DatasetConfig, build
+from training.disk import DiskFull
 from training.distill import DistillConfig, Distilled
 from training.examples.dataset_folder import DatasetCard, read_card
 from training.loop.curve import CurvePoint
@@ -72,7 +74,7 @@ def test_full_weights_scores_and_reasons_are_told(settings: dict[str, Any]) -> N
     card = ModelCard(model_card(taught(data)))
     assert card.data.library_name == "transformers"
     assert "lora" not in card.data.tags
-    for words in ("| wrong answer | 3 |", "| em | 0.5000 |", "--model local:STUDENT "):
+    for words in ("| wrong answer | 3 |", "| em | 0.5000 |", "--model local:STUDENT ", "and BASE that of its base"):
         assert words in card.text
     assert "/home/me" not in card.content
 
@@ -104,6 +106,10 @@ def test_a_merged_student_says_what_base_and_adapter_say(done: Distilled, settin
     told = ModelCard.load(tmp_path / "whole" / "README.md")
     assert told.data.library_name == "transformers"
     assert card.name in told.text
+    for words in ("It was made as a LoRA adapter on `base`", "--model local:STUDENT ", "and BASE that of its base", "kind | loss at the end", *done.warnings):
+        assert words in told.text
+    for words in ("A LoRA adapter", "BASE+STUDENT", ".png"):
+        assert words not in told.text
     engine = Engine(tmp_path / "whole", dtype=torch.float32)
     try:
         check_golden(LocalChatModel(path=str(tmp_path / "whole"), engine=engine), read_golden(done.student), "merged")
@@ -129,6 +135,18 @@ def test_what_cannot_be_merged_is_refused_and_leaves_nothing(
     with pytest.raises(AdapterError, match=r"logits differ by 1\.0e-01"):
         merge(MergeConfig(student=done.student, out=out))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "other"]
+
+
+def test_too_little_disk_for_a_merged_student_is_told_of_the_merged_student(
+    done: Distilled, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = settings["out"] / "whole"
+    assert list(settings["out"].glob("checkpoint-*")), "a merge frees none of what lies beside it"
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("usage", "total used free")(10**6, 10**6 - 1000, 1000))
+    with pytest.raises(DiskFull, match=r"the merged model need .* and 1\.0 kB are free") as caught:
+        merge(MergeConfig(student=done.student, out=out))
+    assert "lora" not in str(caught.value)
+    assert not out.exists()
 
 
 def test_logits_are_compared_and_not_taken_on_trust(settings: dict[str, Any], done: Distilled, tmp_path: Path) -> None:
