@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -34,13 +33,8 @@ class Curve:
         self.path = path
 
     def append(self, point: CurvePoint) -> None:
-        data = (point.model_dump_json() + "\n").encode()
-        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            while data:
-                data = data[os.write(handle, data) :]
-        finally:
-            os.close(handle)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(point.model_dump_json() + "\n")
 
     def keep_until(self, step: int) -> None:
         """Drop the points after `step`: the checkpoint that training goes on from knows nothing of them."""
