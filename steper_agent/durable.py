@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 UNFINISHED = ".tmp"
 """How the name of a file ends that is being written; a process that was killed leaves one behind."""
@@ -19,6 +22,11 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as beside:
         beside.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_lines(path: Path, records: Iterable[BaseModel]) -> None:
+    """Replace `path` in one step with a line of JSON for every record."""
+    write_atomic(path, "".join(record.model_dump_json() + "\n" for record in records))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from steper_agent.durable import write_atomic
+from steper_agent.durable import write_lines
 from steper_agent.errors import AdapterError
 from steper_agent.models.decoding import Done
 from steper_agent.records import Golden, Kind
@@ -86,4 +86,4 @@ def check_golden(model: Greedy, goldens: Iterable[Golden], where: object) -> Non
 
 
 def write_golden(folder: Path, goldens: Sequence[Golden]) -> None:
-    write_atomic(folder / GOLDEN, "".join(golden.model_dump_json() + "\n" for golden in goldens))
+    write_lines(folder / GOLDEN, goldens)

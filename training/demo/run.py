@@ -19,8 +19,7 @@ from rich.table import Table
 
 from graphs.strategies import strategy_named
 from steper_agent.config import Config, command_line
-from steper_agent.durable import digest_file, write_atomic
-from steper_agent.records import Passage, Question
+from steper_agent.durable import digest_file, write_atomic, write_lines
 from steper_agent.retrieval import build_index
 from steper_agent.students.weights import count_parameters
 from training.collect import JOURNAL, CollectConfig, collect
@@ -134,14 +133,10 @@ def _make_world(config: DemoConfig, split: Split) -> Path:
     folder = config.out / split
     size, count = (config.learn_passages, config.questions) if split == "train" else (config.passages, config.held_out)
     world = make_world(size, split=split, seed=config.seed)
-    _write_lines(folder / "passages.jsonl", world.passages)
-    _write_lines(folder / "questions.jsonl", make_questions(world, count, seed=config.seed, mix=CHAINS))
+    write_lines(folder / "passages.jsonl", world.passages)
+    write_lines(folder / "questions.jsonl", make_questions(world, count, seed=config.seed, mix=CHAINS))
     build_index([folder / "passages.jsonl"], folder / "index")
     return folder
-
-
-def _write_lines(path: Path, records: Sequence[Passage] | Sequence[Question]) -> None:
-    write_atomic(path, "".join(record.model_dump_json() + "\n" for record in records))
 
 
 def _judge(config: DemoConfig, world: Path, who: str, spec: str) -> Judged:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from steper_agent.durable import write_atomic
+from steper_agent.durable import write_lines
 from steper_agent.errors import DataError
 from steper_agent.records import Kind, Record
 
@@ -38,8 +38,7 @@ class Curve:
 
     def keep_until(self, step: int) -> None:
         """Drop the points after `step`: the checkpoint that training goes on from knows nothing of them."""
-        kept = [point for point in self.read() if point.step <= step]
-        write_atomic(self.path, "".join(point.model_dump_json() + "\n" for point in kept))
+        write_lines(self.path, [point for point in self.read() if point.step <= step])
 
     def read(self) -> list[CurvePoint]:
         """Every whole line; a half-written last one is left out.

@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr
 
 from graphs.run import Context, answer_all
 from graphs.strategies import strategy_named
+from steper_agent.durable import write_lines
 from steper_agent.journal import Journal, read
 from steper_agent.models.decoding import Done, Event, Piece, Request, Row, Ticket
 from steper_agent.models.loading import Vocabulary
@@ -104,7 +105,7 @@ class DictatedModel(TokenChatModel):
 def small_world(place: Path) -> tuple[IndexRetriever, list[Question]]:
     world = make_world(PASSAGES, split="test", seed=SEED)
     corpus = place / "passages.jsonl"
-    corpus.write_text("".join(passage.model_dump_json() + "\n" for passage in world.passages), encoding="utf-8")
+    write_lines(corpus, world.passages)
     build_index([corpus], place / "index")
     asked = [make_questions(world, 1, seed=SEED, mix={hops: 1.0})[0].model_copy(update={"id": f"{hops} hops"}) for hops in HOPS]
     return open_index(place / "index"), asked

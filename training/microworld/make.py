@@ -16,8 +16,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from steper_agent.config import command_line
-from steper_agent.durable import digest_file, write_atomic
-from steper_agent.records import Passage, Question, Record
+from steper_agent.durable import digest_file, write_atomic, write_lines
+from steper_agent.records import Question, Record
 from steper_agent.retrieval import build_index, open_index
 from training.microworld.at_once import share_at_once
 from training.microworld.dials import LONGEST, PRESETS, Dials, Preset
@@ -98,8 +98,8 @@ def make(config: MakeConfig) -> WorldCard:
     dials = Dials.model_validate(config.model_dump(include=set(Dials.model_fields)))
     world = make_hard_world(config.passages, split=config.split, seed=config.seed, dials=dials)
     questions = make_questions(world, config.questions, seed=config.seed, mix=CHAINS if config.shapes == "chains" else MIX)
-    _write_lines(config.out / PASSAGES, world.passages)
-    _write_lines(config.out / QUESTIONS, questions)
+    write_lines(config.out / PASSAGES, world.passages)
+    write_lines(config.out / QUESTIONS, questions)
     build_index([config.out / PASSAGES], config.out / INDEX)
     card = _card(config, dials, len(world.passages), questions)
     write_atomic(config.out / CARD, json.dumps(card.model_dump(mode="json"), indent=1) + "\n")
@@ -126,10 +126,6 @@ def _card(config: MakeConfig, dials: Dials, passages: int, questions: Sequence[Q
         at_once=round(share_at_once(questions, found), 4),
         digests={name: digest_file(config.out / name) for name in (PASSAGES, QUESTIONS)},
     )  # fmt: skip
-
-
-def _write_lines(path: Path, records: Sequence[Passage] | Sequence[Question]) -> None:
-    write_atomic(path, "".join(record.model_dump_json() + "\n" for record in records))
 
 
 if __name__ == "__main__":

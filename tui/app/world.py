@@ -15,6 +15,7 @@ def world_index() -> Path:
     """Made once on this machine, and whole or not there."""
     import tempfile
 
+    from steper_agent.durable import write_lines
     from steper_agent.retrieval import build_index
     from training.microworld.world import make_world
 
@@ -24,7 +25,7 @@ def world_index() -> Path:
         with tempfile.TemporaryDirectory(dir=place.parent) as made:
             passages = Path(made) / "passages.jsonl"
             world = make_world(PASSAGES, split="test", seed=SEED)
-            passages.write_text("".join(one.model_dump_json() + "\n" for one in world.passages), encoding="utf-8")
+            write_lines(passages, world.passages)
             build_index([passages], Path(made) / "index")
             _settle(Path(made) / "index", place)
     return place
