@@ -136,14 +136,14 @@ def run(config: DistillConfig, *, on_update: OnUpdate | None = None, on_note: Ca
     """Train to the end, from the newest checkpoint if there is one; a finished run is only read. Every process of a run calls it.
 
     Raises:
-        ConfigError: the run folder was made with other settings, or holds checkpoints of something else.
+        ConfigError: the run folder was made with other settings, or the work of another program.
         DataError: the data set was made for another base, or is damaged; or a checkpoint does not come back as it was saved.
         DiskFull: there is no room for what the run writes.
         Diverged: a loss or a gradient is no number.
     """
     card = _checked(config)
     with first_goes_ahead():
-        _refuse_other_checkpoints(config.out)
+        _refuse_others_work(config.out)
         claim(config.out, Begun(**config.model_dump(), data=card.digest, fingerprint=card.base), free=FREE)
     if not (config.out / REPORT).is_file():
         watch = Watch(Watched(config.weighting, config.sigma_rate, config.clip, card), on_note if is_first() else lambda _words: None)
@@ -177,11 +177,12 @@ def dry_run(config: DistillConfig) -> Any:
     ))  # fmt: skip
 
 
-def _refuse_other_checkpoints(out: Path) -> None:
-    """Once the folder is claimed, what has no mark of ours counts as cut short by a crash, and is removed."""
-    other = next(out.glob("checkpoint-*"), None)
+def _refuse_others_work(out: Path) -> None:
+    """Once the folder is claimed, a checkpoint without our mark and a student without a report count as cut short by a crash, and are
+    removed."""
+    other = next((path for pattern in ("checkpoint-*", STUDENT) for path in out.glob(pattern)), None)
     if other and not (out / SETTINGS).exists():
-        raise ConfigError(f"there are checkpoints of another trainer here ({other.name})", where=out, fix="give another --out")
+        raise ConfigError(f"there is work of another program here ({other.name})", where=out, fix="give another --out")
 
 
 def _checked(config: DistillConfig) -> DatasetCard:

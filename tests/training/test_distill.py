@@ -100,11 +100,12 @@ def test_other_settings_are_refused_by_name(done: Distilled, settings: dict[str,
         distill.run(other)
 
 
-def test_checkpoints_of_another_trainer_are_refused_and_kept(settings: dict[str, Any], tmp_path: Path) -> None:
-    theirs = tmp_path / "run" / "checkpoint-500" / "model.safetensors"
+@pytest.mark.parametrize("folder", ["checkpoint-500", "student"])
+def test_the_work_of_another_program_is_refused_and_kept(settings: dict[str, Any], tmp_path: Path, folder: str) -> None:
+    theirs = tmp_path / "run" / folder / "model.safetensors"
     theirs.parent.mkdir(parents=True)
     theirs.write_bytes(b"days of work")
-    with pytest.raises(ConfigError, match=r"checkpoints of another trainer here \(checkpoint-500\)(.|\n)*--out"):
+    with pytest.raises(ConfigError, match=rf"work of another program here \({folder}\)(.|\n)*--out"):
         distill.run(DistillConfig(**settings, out=tmp_path / "run"), on_update=lambda *_: pytest.fail("trained"))
     assert [path for path in (tmp_path / "run").rglob("*") if path.is_file()] == [theirs]
 

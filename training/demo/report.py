@@ -28,7 +28,8 @@ class Judged(Score):
     """A score with what it cost."""
 
     seconds: float
-    """Mean wall clock of a question's nodes, many questions side by side: by the journal, so that a resumption changes nothing."""
+    """Mean wall clock of a question's nodes over how many questions are asked side by side: by the journal, so that a resumption changes
+    nothing."""
     parameters: int
     support_recall: tuple[float, ...]
     failures: dict[Failure, int]

@@ -39,6 +39,8 @@ from training.run_folder import claim
 from training.verb import versions
 
 REPORT, SECONDS = "report.json", "seconds.json"
+SIDE_BY_SIDE = 24
+"""Questions that are judged at once."""
 
 
 class DemoConfig(Config):
@@ -142,10 +144,10 @@ def _make_world(config: DemoConfig, split: Split) -> Path:
 def _judge(config: DemoConfig, world: Path, who: str, spec: str) -> Judged:
     report: Report = evaluate(EvaluateConfig(
         index=world / "index", questions=world / "questions.jsonl", model=spec, strategy=config.strategy, k=config.k,
-        steps=config.steps, max_tokens=config.max_tokens, concurrency=24, out=config.out / "evaluate" / who,
+        steps=config.steps, max_tokens=config.max_tokens, concurrency=SIDE_BY_SIDE, out=config.out / "evaluate" / who,
     ))  # fmt: skip
     found = report.evaluation
-    return Judged(**found.score.model_dump(), seconds=found.cost.seconds_mean if found.cost else 0.0, parameters=_parameters(config, who),
+    return Judged(**found.score.model_dump(), seconds=found.cost.seconds_mean / SIDE_BY_SIDE if found.cost else 0.0, parameters=_parameters(config, who),
                   support_recall=found.support_recall, failures=found.failures)
 
 
