@@ -26,6 +26,8 @@ FORMATS = (
 )
 _DECODER = json.JSONDecoder()
 _GAP = re.compile(r"[ \t\r\n,]*")
+_BETWEEN = re.compile(r"[\s\ufeff]*")
+"""What may stand before an array; files that are joined keep their byte order marks."""
 
 
 class Row(NamedTuple):
@@ -70,7 +72,7 @@ def rows(path: Path, tally: Tally | None = None) -> Iterator[Row]:
         if head.startswith(tables.PARQUET):
             found = tables.parquet_rows(path)
         elif first == b"[":
-            found = _array(stream, path)
+            found = _arrays(stream, path)
         elif first in (b"{", b""):
             # The one that must be fast: five million passages pass here.
             yield from _lines(stream, path, tally)
@@ -127,16 +129,36 @@ class _Window:
         return bool(raw)
 
 
-def _array(stream: BufferedReader[Any], path: Path) -> Iterator[tuple[int, Any]]:
+def _arrays(stream: BufferedReader[Any], path: Path) -> Iterator[tuple[int, Any]]:
+    """The elements of every array: files that were joined end to end hold several."""
+    window = _Window(stream, path)
+    while _enters_array(window, path):
+        yield from _array(window, path)
+
+
+def _enters_array(window: _Window, path: Path) -> bool:
+    """Pass into the next array; whether there is one."""
+    while True:
+        if gap := _BETWEEN.match(window.text, window.at):
+            window.pass_to(gap.end())
+        if window.at < len(window.text):
+            break
+        if not window.widen(CHUNK):
+            return False
+    if window.text[window.at] != "[":
+        raise _broken(json.JSONDecodeError("something follows the array", window.text, window.at), path, window.line)
+    window.pass_to(window.at + 1)
+    return True
+
+
+def _array(window: _Window, path: Path) -> Iterator[tuple[int, Any]]:
     """Decode element by element, so that a file of gigabytes needs the memory of its largest element."""
-    window, size = _Window(stream, path), CHUNK
-    while "[" not in window.text and window.widen(size):
-        pass
-    window.pass_to(window.text.index("[") + 1)
+    size = CHUNK
     while True:
         if gap := _GAP.match(window.text, window.at):
             window.pass_to(gap.end())
         if window.text.startswith("]", window.at):
+            window.pass_to(window.at + 1)
             return
         try:
             value, end = _DECODER.raw_decode(window.text, window.at)

@@ -51,6 +51,19 @@ def test_a_json_array_reads_the_same_whatever_the_size_of_a_read(
     assert all(lines[row.line - 1].strip() == "{" for row in rows(path))
 
 
+@pytest.mark.parametrize("compress", COMPRESS)
+@pytest.mark.parametrize("between", [b"", b"\n", b" \r\n\n" * 99, b"\n\xef\xbb\xbf"])
+def test_json_arrays_that_were_joined_are_all_read(
+    between: bytes, compress: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "CHUNK", 64)
+    pieces = (FORMATS["array"]() + between, b"[]" + FORMATS["array"](), b"\n")
+    found = list(rows(write(tmp_path / "all", b"".join(map(COMPRESS[compress], pieces)))))
+    assert [row.value for row in found] == [*PASSAGES, *PASSAGES]
+    lines = b"".join(pieces).split(b"\n")
+    assert {lines[row.line - 1].strip() for row in found} == {b"{"}
+
+
 def test_a_table_keeps_line_ends_and_quotes_within_its_cells(tmp_path: Path) -> None:
     values = [
         {"id": "1", "title": 'The "One"', "text": "a\nb, c\n\nd"},
@@ -72,6 +85,8 @@ def test_a_table_keeps_line_ends_and_quotes_within_its_cells(tmp_path: Path) -> 
         (b'{"id": "a"}\n{"id": "\xff"}', r"not UTF-8[^$]*data:2\n"),
         (b'[{"id": "a"},\n\n{"id": "\xff"}]', r"not UTF-8[^$]*data:3\n"),
         (b'[{"id": "a"},\n\n[' + b"[" * 200_000, r"broken JSON[^$]*data:3\n"),
+        (b'[{"id": "a"}]\n\n{"id": "b"}\n', r"broken JSON: something follows the array[^$]*data:3\n"),
+        (b'[{"id": "a"}], [{"id": "b"}]', r"broken JSON: something follows the array[^$]*data:1\n"),
         ('{"id": "a"}'.encode("utf-16"), r"not UTF-8[^$]*data:1\n"),
         (b"\x00\x01\x02", r"not a format we read[^$]*data:1\n"),
         (b"some prose, and more\n", r"not a format we read[^$]*data:1\n"),
