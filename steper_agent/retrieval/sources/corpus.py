@@ -43,7 +43,8 @@ def read_corpus(sources: Sequence[Path], chunking: Chunking = DEFAULT, tally: Ta
     record, or a broken file of a folder, is left out.
 
     Raises:
-        DataError: a source is missing or empty, an id occurs twice, a record or file is broken and not skipped.
+        DataError: a source is missing or empty, an id occurs twice, a record or file is broken and not skipped; of a source of
+            which nothing is left, what was skipped first.
         DependencyError: a package that this kind of file needs is not installed.
     """
     tally = tally or Tally()
@@ -52,7 +53,7 @@ def read_corpus(sources: Sequence[Path], chunking: Chunking = DEFAULT, tally: Ta
             raise DataError("no such file or folder", where=source, fix="check the path")
     ledger = Ledger()
     for source in sources:
-        empty = True
+        empty, tally.refused = True, None
         for passage, path, line, by_content in _passages(source, chunking, tally):
             empty = False
             before = ledger.add(passage.id, path, line)
@@ -64,7 +65,7 @@ def read_corpus(sources: Sequence[Path], chunking: Chunking = DEFAULT, tally: Ta
             else:
                 tally.refuse(_twice(passage.id, f"{before} and {path}:{line}"), "a passage id occurs twice")
         if empty:
-            raise DataError("the corpus is empty", where=source, fix="give a source that holds passages")
+            raise tally.refused or DataError("the corpus is empty", where=source, fix="give a source that holds passages")
 
 
 def _twice(name: str, where: str) -> DataError:

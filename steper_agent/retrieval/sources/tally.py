@@ -28,6 +28,8 @@ class Tally:
     """Passages that came without an id and whose content was there before."""
     skipped: dict[str, Skipped] = field(default_factory=dict)
     """By reason, what was bad and left out."""
+    refused: DataError | None = None
+    """The first that was left out of the source being read."""
     ignored: dict[str, int] = field(default_factory=dict)
     """By suffix, files of folders that are of no kind we read."""
     blank: int = 0
@@ -41,6 +43,7 @@ class Tally:
         """
         if self.on_bad == "stop":
             raise bad
+        self.refused = self.refused or bad
         reason = reason or bad.what.partition(":")[0]
         if reason in self.skipped:
             self.skipped[reason].count += 1

@@ -174,6 +174,16 @@ def test_a_tally_counts_what_was_there_before_and_what_was_left_out(tmp_path: Pa
     ]
 
 
+def test_of_a_source_of_which_nothing_is_left_what_was_wrong_first_is_told(tmp_path: Path) -> None:
+    one = write_lines(tmp_path / "one.jsonl", [{"id": "a"}, {"id": "b", "text": "x"}])
+    two = write_lines(tmp_path / "two.jsonl", [{"id": "1", "title": "Emma", "content": "…"}, {"id": "c", "text": " "}])
+    with pytest.raises(DataError, match="it has id, title, content") as caught:
+        list(read_corpus([one, two], tally=Tally(on_bad="skip")))
+    assert str(caught.value.where) == f"{two}:1"
+    with pytest.raises(DataError, match="corpus is empty"):
+        list(read_corpus([one, write(tmp_path / "none", b"")], tally=Tally(on_bad="skip")))
+
+
 BROKEN_FILES = {
     "broken.pdf": b"%PDF-1.4\n",
     "broken.docx": b"PK",
