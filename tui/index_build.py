@@ -167,7 +167,8 @@ def build(args: argparse.Namespace) -> int:
 
     settings, tally = _settings(args), Tally(on_bad=args.on_bad)
     encoder = _encoder(args, settings)
-    if args.mode == "bm25" or encoder:  # Of other requests the room says what is wrong.
+    # A pipe is read but once, and of a request without its encoder the room says what is wrong.
+    if all(source.is_file() or source.is_dir() for source in args.sources) and (args.mode == "bm25" or encoder):
         refuse(
             plan(
                 args.sources,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,24 @@ def test_passages_reach_the_screen_without_escapes_or_markup(
 def test_a_missing_source_is_an_error_of_ours(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         run("index", "build", str(tmp_path / "nothing"), "--out", str(tmp_path / "index"))
+
+
+def test_records_without_text_are_told_as_such_and_not_as_an_empty_corpus(tmp_path: Path) -> None:
+    source = write_lines(tmp_path / "corpus.jsonl", [{"id": "1", "title": "Emma", "content": "A novel."}])
+    for verb in ("plan", "build"):
+        with pytest.raises(DataError, match="a passage has no text: it has id, title, content") as bad:
+            run("index", verb, str(source), "--out", str(tmp_path / "index"))
+        assert str(bad.value.where) == f"{source}:1"
+
+
+def test_a_pipe_is_read_once_and_indexed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    # A second reader would wait for ever.
+    writer = threading.Thread(target=write_lines, args=(pipe, PASSAGES), daemon=True)
+    writer.start()
+    assert run("index", "build", str(pipe), "--out", str(tmp_path / "index")) == 0
+    writer.join()
+    assert "4 passages" in capsys.readouterr().out
 
 
 def test_an_index_grows_and_shrinks_and_is_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
