@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from steper_agent.errors import StepERError
+from steper_agent.plain import plain
 from steper_agent.records import Hit, Passage
 from steper_agent.retrieval.batching import Batcher
 
@@ -89,9 +89,11 @@ class Following:
             return False
         try:
             newer = self._open()
-        except (StepERError, OSError) as bad:
+        except Exception as bad:
+            # An encoder's client may raise anything, and left alone it would end the watching.
             if stamp != self._told:
-                LOG.warning("the index changed and cannot be opened; the one before goes on answering: %s", bad)
+                said = "the index changed and cannot be opened; the one before goes on answering: %s: %s"
+                LOG.warning(said, type(bad).__name__, plain(str(bad)))
                 self._told = stamp
             return False
         self._seen, self._current = stamp, newer

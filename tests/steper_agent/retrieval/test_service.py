@@ -255,14 +255,19 @@ def test_a_new_generation_is_served_and_no_request_fails_meanwhile(tmp_path: Pat
     assert following.switches == 2
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [IndexFault("half of it is missing", where="here", fix="wait"), LookupError("half of it is missing")],
+    ids=["ours", "a provider's"],
+)
 def test_a_generation_that_cannot_be_opened_is_told_once_and_the_one_before_goes_on(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    fault: Exception, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     manifest, answers = tmp_path / "manifest.json", ["one", "", "", "two"]
 
     def open_next() -> Opened:
         if not (digest := answers.pop(0)):
-            raise IndexFault("half of it is missing", where="here", fix="wait")
+            raise fault
         return opened(Stack(digest))
 
     manifest.write_text("1")
