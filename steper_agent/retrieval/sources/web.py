@@ -37,6 +37,8 @@ def read_html(content: bytes, path: Path) -> tuple[str, str]:
     # Its lower limits would cut a long page short; beyond the higher ones it says so only in its log.
     parser = etree.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
     tree = etree.fromstring(text.encode("utf-8", "replace"), parser)
+    if tree is None:  # Nothing but comments or declarations.
+        return "", ""
     if fatal := next((entry for entry in parser.error_log if entry.level_name == "FATAL"), None):
         raise DataError(
             f"the page is broken: {fatal.message}", where=f"{path}:{fatal.line}", fix="mend it, or give its text"

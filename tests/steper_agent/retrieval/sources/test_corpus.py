@@ -184,6 +184,15 @@ def test_of_a_source_of_which_nothing_is_left_what_was_wrong_first_is_told(tmp_p
         list(read_corpus([one, write(tmp_path / "none", b"")], tally=Tally(on_bad="skip")))
 
 
+@pytest.mark.parametrize("page", [b"", b"<!-- moved -->", b"<!DOCTYPE html>\n"])
+def test_a_page_without_text_is_counted_as_blank(page: bytes, tmp_path: Path) -> None:
+    write(tmp_path / "good.txt", b"Good.")
+    write(tmp_path / "page.html", page)
+    tally = Tally()
+    assert [passage.id for passage in read_passages(tmp_path, tally=tally)] == ["good.txt#0"]
+    assert tally.blank == 1
+
+
 BROKEN_FILES = {
     "broken.pdf": b"%PDF-1.4\n",
     "broken.docx": b"PK",

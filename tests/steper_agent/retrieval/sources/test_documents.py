@@ -46,6 +46,8 @@ def test_a_web_page_is_its_paragraphs_without_scripts_styles_and_navigation(comp
         ("<title></title><p>x", "page"),
         ("", "page"),
         (" \n", "page"),
+        ("<!-- moved -->", "page"),
+        ("<!DOCTYPE html>\n", "page"),
     ],
 )
 def test_a_page_without_a_title_is_called_by_its_heading_or_its_file(page: str, title: str, tmp_path: Path) -> None:
