@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+from steper_agent.plain import plain
+
 
 class StepERError(Exception):
     """Base of every error a person can cause or cure; the command line prints it and exits with code 2."""
@@ -55,7 +57,8 @@ class DependencyError(StepERError):
 
 
 def told(error: StepERError | OSError) -> str:
-    """What a person reads of an error, the operating system's (a file in the way, a full disk) included.
+    """What a person reads of an error, the operating system's (a file in the way, a full disk) included, in plain text whoever's
+    words it quotes.
 
     Raises:
         OSError: this one, where it did not come from the operating system: a library's, and nothing a person can mend.
@@ -64,5 +67,5 @@ def told(error: StepERError | OSError) -> str:
         if error.strerror is None:
             raise error
         where, fix = error.filename or "this machine", "check the path, its permissions and the room on the disk"
-        return f"{type(error).__name__}: {error.strerror}\n  where: {where}\n  fix:   {fix}"
-    return f"{type(error).__name__}: {error}"
+        return plain(f"{type(error).__name__}: {error.strerror}\n  where: {where}\n  fix:   {fix}")
+    return plain(f"{type(error).__name__}: {error}")

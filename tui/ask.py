@@ -46,7 +46,6 @@ def ask(args: argparse.Namespace) -> int:
     from graphs.strategies.exemplars import read_exemplars
     from steper_agent.errors import ConfigError, ModelError, StepERError
     from steper_agent.journal import Journal
-    from steper_agent.plain import plain
     from steper_agent.retrieval import open_retriever
     from training.models import open_model
 
@@ -64,7 +63,7 @@ def ask(args: argparse.Namespace) -> int:
         raise
     except Exception as bad:
         # A provider's client may raise anything.
-        raise ModelError(f"the run failed: {type(bad).__name__}: {plain(str(bad))}", where=args.model,
+        raise ModelError(f"the run failed: {type(bad).__name__}: {bad}", where=args.model,
                          fix="check the model's name, its key and its address; steper doctor says what is missing") from bad
     finally:
         if journal:

@@ -60,6 +60,8 @@ def test_bad_usage_is_exit_code_two_and_names_what_is_wanted(argv: list[str], wa
         (KeyboardInterrupt(), 130, "\nStopped.\n"),
         (DataError("bad", where="here", fix="mend it"), 2, "DataError: bad\n  where: here\n  fix:   mend it\n"),
         (FileExistsError(17, "File exists", "runs"), 2, "FileExistsError: File exists\n  where: runs\n  fix:   check"),
+        (DataError("it has \x1b[31mred\x9b2J", where="a\u202eb", fix="c\x07\rd"), 2, "DataError: it has red\n  where: ab\n  fix:   cd\n"),
+        (FileExistsError(17, "File exists", "\x1b]0;x\x07runs"), 2, "FileExistsError: File exists\n  where: runs\n  fix:   check"),
         (OSError(28, "No space left"), 2, "OSError: No space left\n  where: this machine\n  fix:   check"),
     ],
 )

@@ -26,7 +26,7 @@ from tui.app.crash import WatchedWorkers
 from tui.app.desk import WORLD, Choice, Desk
 from tui.app.picture import save_picture
 from tui.app.swapping import Gate, SwapProgress
-from tui.app.text import one_line
+from tui.app.text import one_line, shown
 
 if TYPE_CHECKING:
     from steper_agent.models.slot import OnPhase, SwapReport
@@ -239,7 +239,7 @@ class Cockpit(App[None]):
         try:
             exchanges = await asyncio.to_thread(self.conversations.exchanges, opened.conversation.id)
         except StepERError as damaged:
-            self.notify(str(damaged), title="The conversation cannot be opened", severity="error", timeout=15, markup=False)
+            self.notify(shown(str(damaged)), title="The conversation cannot be opened", severity="error", timeout=15, markup=False)
             return
         await self.chat.restart(exchanges, opened.conversation.id)
         self.action_show("chat")
@@ -261,7 +261,7 @@ class Cockpit(App[None]):
         try:
             await self.desk.open(self.choice)
         except StepERError as refused:
-            self.notify(str(refused), title="The model or the index cannot be opened", severity="error", timeout=30, markup=False)
+            self.notify(shown(str(refused)), title="The model or the index cannot be opened", severity="error", timeout=30, markup=False)
         else:
             if self.live and not self.desk.follows(self.choice):
                 self.notify("No student can take the seat of this model (choose local:PATH or vllm:PATH).", title="The registry is not followed",

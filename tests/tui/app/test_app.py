@@ -14,11 +14,14 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Static, TabbedContent
 
+from steper_agent.errors import DataError, ModelError
 from steper_agent.models.slot import OnPhase, SwapReport
+from steper_agent.records import Exchange
 from steper_agent.students.registry import Registry
 from tests.steper_agent.students.registries import name_of, reweighed
 from tests.tiny import tiny_adapter
 from tests.tui.app.exchanges import exchange
+from tests.tui.app.hostile import FORBIDDEN
 from tests.tui.app.test_chat import soon, text_of, write
 from tui.app.app import TABS, Cockpit
 from tui.app.chain import ExchangeView
@@ -101,6 +104,29 @@ async def test_a_model_that_cannot_be_opened_is_told_and_another_is_chosen(tmp_p
         await pilot.press("enter")
         await soon(pilot, lambda: app.choice == Choice(k=2))
         await soon(pilot, lambda: "symbolic-teacher" in text_of(app.query_one("#serving", Static)))
+
+
+class Refusing(Desk):
+    async def open(self, choice: Choice) -> None:
+        del choice
+        raise ModelError("its \x1b[31mcard\u200b says \x9b2Jso", where="\u202esomewhere\x07", fix="mend\rit")
+
+
+async def test_what_others_wrote_into_an_error_is_told_as_plain_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = cockpit(tmp_path, choice=Choice(index="none"))
+    app.desk = Refusing()
+    kept = app.conversations.begin("")
+
+    def damaged(_: str) -> list[Exchange]:
+        raise DataError("not an \x1b]0;exchange\x07", where="\u2066here", fix="mend\x08it")
+
+    monkeypatch.setattr(app.conversations, "exchanges", damaged)
+    async with app.run_test() as pilot:
+        app.post_message(HistoryPane.Opened(kept))
+        await soon(pilot, lambda: len(app._notifications) == 2)
+        told = [one.message for one in app._notifications]
+        assert not FORBIDDEN & set("".join(told))
+        assert all("\n  where: " in one and "\n  fix:   mend" in one for one in told)
 
 
 @pytest.mark.usefixtures("world")
