@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from steper_agent.errors import IndexFault
 from steper_agent.records import Passage, Record
+from steper_agent.retrieval.sources.normal import clean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,9 +116,10 @@ class Shelf:
         return os.pread(self._files[part], end - start, start)
 
     def find(self, passage_id: str) -> int | None:
-        """The row of the passage of that id, if it is not deleted."""
+        """The row of the passage of that id, however it is spelt in Unicode, if it is not deleted."""
         import numpy as np
 
+        passage_id = clean(passage_id)
         key = np.uint64(hashed(passage_id))
         first = int(np.searchsorted(self._ids, key))
         last = int(np.searchsorted(self._ids, key, side="right"))

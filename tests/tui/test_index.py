@@ -110,6 +110,16 @@ def test_an_index_grows_and_shrinks_and_is_verified(tmp_path: Path, capsys: pyte
     assert "gone.npy" in capsys.readouterr().out
 
 
+def test_a_passage_is_deleted_by_its_id_as_it_is_typed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    passages = [*PASSAGES, {"id": "caf\u00e9", "title": "", "text": "x"}]
+    source, out = write_lines(tmp_path / "corpus.jsonl", passages), str(tmp_path / "index")
+    run("index", "build", str(source), "--out", out)
+    with pytest.raises(DataError, match="no passage with the id"):
+        run("index", "delete", out, "caf\udce9")
+    assert run("index", "delete", out, "cafe\u0301") == 0
+    assert "4 passages" in capsys.readouterr().out.splitlines()[-1]
+
+
 def test_a_plan_tells_what_it_takes_and_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_lines(tmp_path / "corpus.jsonl", PASSAGES)
     assert run("index", "plan", str(source), "--mode", "hybrid", "--dimension", "384") == 0

@@ -36,6 +36,12 @@ def test_what_is_shelved_is_found_by_row_and_by_id(tmp_path: Path) -> None:
     shelf.close()
 
 
+def test_an_id_is_found_however_it_is_spelt_and_bytes_that_are_no_text_find_nothing(tmp_path: Path) -> None:
+    added = [Passage(id="caf\u00e9", title="", text="x")]
+    shelf = Shelf(tmp_path, [shelve(tmp_path, "a", added, Shelf(tmp_path))], ids="a")
+    assert [shelf.find(name) for name in ("caf\u00e9", "cafe\u0301", "caf\udce9")] == [0, 0, None]
+
+
 def test_parts_are_one_shelf_and_joining_them_changes_no_answer(tmp_path: Path) -> None:
     one, two, three = passages(50), passages(6, 50), passages(9, 56)
     parts = [shelve(tmp_path, "a", one, Shelf(tmp_path))]
