@@ -22,6 +22,7 @@ from steper_agent.retrieval.generations import (
     discard,
     draft,
     finish,
+    is_unswitched,
     link,
     name_of,
     next_number,
@@ -249,8 +250,12 @@ def _check_request(sources: Sequence[Path], out: Path, mode: str, encoder: str |
 
 def _holds_others(out: Path) -> bool:
     """Whether there is more in a folder than what an unfinished first build leaves."""
-    names = {path.name for path in out.iterdir() if not (path.name.startswith(f".{MANIFEST}.") and path.name.endswith(UNFINISHED))}
-    return bool(names - {BUILDING, LOCK, name_of(1)})
+    return not all(
+        path.name in (BUILDING, LOCK)
+        or is_unswitched(path)
+        or (path.name.startswith(f".{MANIFEST}.") and path.name.endswith(UNFINISHED))
+        for path in out.iterdir()
+    )
 
 
 def _versions(mode: Mode) -> dict[str, str]:

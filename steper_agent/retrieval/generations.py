@@ -17,7 +17,7 @@ from pathlib import Path
 from steper_agent.durable import sync_folder, write_atomic
 from steper_agent.errors import IndexFault
 from steper_agent.retrieval import manifest, stamps
-from steper_agent.retrieval.manifest import BUILDING, WORDS, Manifest
+from steper_agent.retrieval.manifest import BUILDING, MANIFEST, WORDS, Manifest
 
 LOCK = "lock"
 REQUEST = "request.json"
@@ -46,6 +46,9 @@ def writing(folder: Path) -> Iterator[None]:
 
 def next_number(folder: Path) -> int:
     """The number of the generation to come."""
+    if not (folder / MANIFEST).exists():
+        # Nothing was ever switched to: a first build that was finished but for that is the one to go on with.
+        return 1
     try:
         return manifest.read(folder).generation + 1
     except IndexFault:
@@ -57,6 +60,11 @@ def next_number(folder: Path) -> int:
 def name_of(generation: int) -> str:
     """The folder of a generation."""
     return f"{generation:04}"
+
+
+def is_unswitched(path: Path) -> bool:
+    """Whether this is a generation that was finished but for the switch: what it was asked for goes only then."""
+    return bool(_NUMBERED.fullmatch(path.name)) and (path / REQUEST).is_file()
 
 
 def draft(folder: Path, number: int, request: str) -> tuple[Path, bool]:

@@ -46,6 +46,16 @@ def more(tmp_path: Path) -> Path:
     return write_lines(tmp_path / "more.jsonl", MORE)
 
 
+@pytest.mark.parametrize("name", ["0001", "2024", "notes"])
+def test_a_folder_that_others_made_is_left_alone_whatever_it_is_called(name: str, source: Path) -> None:
+    out = source.parent / "out"
+    (out / name).mkdir(parents=True)
+    mine = write_lines(out / name / "mine.jsonl", PASSAGES)
+    with pytest.raises(ConfigError, match="in the way"):
+        build_index([source], out)
+    assert mine.exists()
+
+
 @pytest.mark.parametrize(("mode", "encoder"), MODES)
 def test_what_was_added_in_parts_is_found_as_if_built_at_once(
     mode: Any, encoder: Any, source: Path, more: Path

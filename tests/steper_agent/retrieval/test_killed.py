@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -152,6 +153,18 @@ def test_a_deletion_killed_at_any_step_is_made_good(step: tuple[str, str], folde
     assert not killed("delete", out, [], "bm25", None)
     assert open_index(out).find("a") is None
     assert verify_index(out) == []
+
+
+def test_a_first_build_killed_before_its_switch_is_gone_on_with_however_often(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "index"
+    for _ in range(3):
+        assert killed("build", out, [folder / "few.jsonl"], "bm25", ("manifest", "write"))
+        assert [path.name for path in out.glob("0*")] == ["0001"]
+    # As a release left it that began anew each time.
+    shutil.copytree(out / "0001", out / "0002")
+    assert not killed("build", out, [folder / "few.jsonl"], "bm25", None)
+    assert answers(open_index(out)) == answers(open_index(folder / "few"))
+    assert not (out / "0002").exists()
 
 
 def test_sources_that_changed_meanwhile_are_read_afresh(tmp_path: Path) -> None:
