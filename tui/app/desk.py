@@ -19,7 +19,7 @@ from steper_agent.errors import ConfigError
 from steper_agent.records import Exchange, Hit, Passage, Record, Usage
 from tui.app.messages import Asked, Ended, Found, Happening, Reasoned, Spent, Understood, Wrote
 from tui.app.running import Background, let_others_first
-from tui.app.world import world_index, world_questions
+from tui.app.world import open_world, world_questions
 
 if TYPE_CHECKING:
     from graphs.state import Context
@@ -273,4 +273,4 @@ def _turns(history: Sequence[Exchange]) -> list[dict[str, str]]:
 def _open_index(index: str) -> IndexRetriever | RemoteRetriever:
     from steper_agent.retrieval import open_retriever
 
-    return open_retriever(world_index() if index == WORLD else index)
+    return open_world() if index == WORLD else open_retriever(index)
