@@ -207,10 +207,11 @@ class ExchangeView(Vertical, can_focus=True):
     async def finish(self, exchange: Exchange) -> None:
         """It is over: the answer, or why there is none, and what it cost."""
         self.finished = exchange
+        foot = self.query_one("#foot", Static)
+        foot.update(foot_of(exchange))
         if exchange.trajectory.answer:
             with self.app.batch_update():
-                await self.mount(answer_of(exchange), before=self.query_one("#foot"))
-        self.query_one("#foot", Static).update(foot_of(exchange))
+                await self.mount(answer_of(exchange), before=foot)
 
     def action_copy(self) -> None:
         if self.finished:

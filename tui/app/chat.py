@@ -262,8 +262,9 @@ class ChatPane(Container):
             # Of a conversation that was left meanwhile nothing is on the screen, and nothing belongs to the one that is.
             if talk is self.talk:
                 talk.exchanges.append(exchange)
-                await view.finish(exchange)
+                # Before it is drawn, for a stop may come meanwhile.
                 self.post_message(self.Answered(talk, exchange))
+                await view.finish(exchange)
 
     async def _make_room(self, view: ExchangeView) -> None:
         """Put it below the others: those are folded, and the oldest ones leave the screen."""

@@ -28,13 +28,19 @@ class Host(App[None]):
     def __init__(self, desk: Desk, choice: Choice | None = None) -> None:
         super().__init__()
         self.desk, self.choice = desk, choice or Choice()
-        self.answered: list[Exchange] = []
+        self.pane = ChatPane(self.desk, self.choice)
+        self.kept: list[Exchange] = []
 
     def compose(self) -> ComposeResult:
-        yield ChatPane(self.desk, self.choice)
+        yield self.pane
 
     def on_chat_pane_answered(self, answered: ChatPane.Answered) -> None:
-        self.answered.append(answered.exchange)
+        self.kept.append(answered.exchange)
+
+    @property
+    def answered(self) -> list[Exchange]:
+        """Those that are drawn: an exchange is kept before it is."""
+        return self.kept[: len(self.kept) - self.pane.is_running]
 
 
 class Scripted(Desk):
@@ -134,6 +140,28 @@ async def test_escape_stops_a_run_and_what_there_was_is_kept() -> None:
         assert [step.query for step in app.answered[0].trajectory.steps] == ["first"]
         await write(pilot, "And now?")
         await soon(pilot, lambda: len(app.query(ExchangeView)) == 2)
+
+
+@pytest.mark.parametrize("leave", ["escape", "another conversation"])
+async def test_what_was_answered_is_kept_though_it_is_stopped_while_it_is_drawn(leave: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawing = asyncio.Event()
+
+    async def slow(*_: object) -> None:
+        drawing.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(ExchangeView, "finish", slow)
+    app = Host(Scripted(Asked(1, "q"), Reasoned(1, "So.", "ok")))
+    async with app.run_test() as pilot:
+        await write(pilot, "Who?")
+        await asyncio.wait_for(drawing.wait(), 20)
+        if leave == "escape":
+            await pilot.press("escape")
+        else:
+            await app.pane.restart([])
+        await soon(pilot, lambda: not app.pane.is_running)
+        await soon(pilot, lambda: [one.asked for one in app.kept] == ["Who?"], 5)
+        assert not app.kept[0].note
 
 
 @pytest.mark.parametrize("fault", [ModelError("no such model", where="here", fix="name another"), RuntimeError("provider fell over")])
