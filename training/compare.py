@@ -133,7 +133,7 @@ class Part(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> int:
     config = command_line(CompareConfig, "compare", __doc__ or "", argv)
-    console = Console()
+    console = Console(emoji=False)
     show(compare(config, tell=lambda words: console.print(words, highlight=False)), wide_console())
     print(f"{config.out / REPORT}\n{config.out / PLOT}")
     return 0

@@ -287,7 +287,7 @@ def _print_report(report: Report) -> None:
     for name, mean in (("EM", found.score.em), ("F1", found.score.f1), ("Acc", found.score.acc)):
         low, high = found.intervals[name.lower()]
         shares.add_row(name, f"{mean:.3f}", f"{low:.3f} to {high:.3f}")
-    console = Console()
+    console = Console(emoji=False)
     console.print(shares)
     if found.support_recall:
         steps = Table("up to step", "supporting passages found", title=f"{found.support_n} questions with known gold")

@@ -39,8 +39,8 @@ def run(main: Main, argv: Sequence[str] | None = None) -> int:
 
 def wide_console() -> Console:
     """For a wide table: as wide as the terminal, or wide enough where the output goes to a file."""
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDE)
+    console = Console(emoji=False)
+    return console if console.is_terminal else Console(emoji=False, width=WIDE)
 
 
 def progress() -> Progress:

@@ -58,7 +58,7 @@ def ask(args: argparse.Namespace) -> int:
     context = Context(model=model, retriever=index, strategy=args.strategy, k=args.k, steps=args.steps, journal=journal,
                       exemplars=exemplars)
     try:
-        asyncio.run(_print_trajectory(args.question, context) if args.json else show(args.question, context, Console(), verbose=args.verbose))
+        asyncio.run(_print_trajectory(args.question, context) if args.json else show(args.question, context, Console(emoji=False), verbose=args.verbose))
     except (StepERError, OSError):
         raise
     except Exception as bad:

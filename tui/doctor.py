@@ -62,7 +62,7 @@ def doctor(args: argparse.Namespace) -> int:
         table.add_column(heading)
     for found in findings:
         table.add_row(found.part, found.version or "–", found.purpose, _state(found))
-    Console().print(table)
+    Console(emoji=False).print(table)
     return 1 if any(found.extra == "core" and (found.fault or not found.version) for found in findings) else 0
 
 

@@ -48,7 +48,7 @@ def stats(args: argparse.Namespace) -> int:
     table = Table(show_header=False, box=None)
     for name, fact in _facts(found).items():
         table.add_row(name, _safe(plain(fact)))
-    Console().print(table)
+    Console(emoji=False).print(table)
     return 0
 
 
@@ -73,7 +73,7 @@ def search(args: argparse.Namespace) -> int:
     from steper_agent.retrieval import open_index, timings
     from steper_agent.retrieval.remote import connect, url_in
 
-    console = Console()
+    console = Console(emoji=False)
     url = url_in(args.index)
     if url and args.rerank:
         raise ConfigError("an index that is served is reranked where it is served", where="--rerank", fix="steper index serve DIR --rerank SPEC")

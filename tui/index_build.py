@@ -156,7 +156,7 @@ def show_plan(args: argparse.Namespace) -> int:
     table = Table(show_header=False, box=None)
     for name, fact in _facts(made).items():
         table.add_row(name, fact)
-    Console().print(table)
+    Console(emoji=False).print(table)
     refuse(made, args.out)
     return 0
 
@@ -290,4 +290,4 @@ def _tell(what: str, folder: Path, made: Manifest, tally: Tally | None) -> None:
 
     said = f"{what} {folder}: {made.passages:,} passages, {made.mode}, {made.seconds:.1f} s, {made.bytes / 1e6:.1f} MB"
     for line in (said, *(tally.describe()[1:] if tally else ())):
-        Console().print(line, markup=False, highlight=False, soft_wrap=True)
+        Console(emoji=False).print(line, markup=False, highlight=False, soft_wrap=True)

@@ -51,7 +51,7 @@ def _print(report: Report, served: bool) -> None:
         is_words = each.drift is not None
         table.add_row(each.name, str(each.prompts), str(each.tokens), f"{each.drift:.2g} nats" if is_words else "–",
                       str(each.ties) if is_words else "–", "DIFFER" if each.divergence else "agree")
-    console = Console(highlight=False)
+    console = Console(emoji=False, highlight=False)
     console.print(f"{report.student} on base {report.base[:12]}, {report.dtype}")
     console.print(table)
     told = [f"Ids must be equal. A log-probability may drift by {report.drift:g} nats and {report.share:.0%} of itself; where the two "

@@ -298,7 +298,7 @@ def _table(*headings: str) -> Table:
 def _print(table: Table) -> None:
     from rich.console import Console
 
-    Console(highlight=False).print(table)
+    Console(emoji=False, highlight=False).print(table)
 
 
 def _say(text: str) -> None:

@@ -56,7 +56,7 @@ def serve(args: argparse.Namespace) -> int:
     from steper_agent.vllm.server import Server
     from steper_agent.web.access import bind
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
     # Before anything that takes long; and whoever listens there already would pass for our server, being well.
     with bind(args.host, args.port, has_token=True) as sock:
         free = sock.getsockname()[1]

@@ -86,25 +86,25 @@ def test_a_local_model_streams_until_its_budget_is_spent(
 
 
 def test_a_passage_reaches_the_screen_as_harmless_text(tmp_path: Path, capsys: Capture) -> None:
-    nasty = {"id": "n", "title": "\x1b[31mRed[/bold]", "text": "picasso [bold]x[/bold] \x1b]0;owned\x07\x9b2Jend \\"}
+    nasty = {"id": "n", "title": "\x1b[31mRed[/bold] :fire:", "text": "picasso [bold]x[/bold] \x1b]0;owned\x07\x9b2Jend \\"}
     build_index([write_lines(tmp_path / "corpus", [nasty])], tmp_path / "index")
-    assert ask("[red]picasso[/red] \x1b[2J?", str(tmp_path / "index")) == 0
+    assert ask("[red]picasso[/red] :dog: \x1b[2J?", str(tmp_path / "index")) == 0
     shown = capsys.readouterr().out
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown)
-    assert "Red[/bold]: picasso [bold]x[/bold] end" in shown
-    assert "query: [red]picasso[/red] ?" in shown
+    assert "Red[/bold] :fire:: picasso [bold]x[/bold] end" in shown
+    assert "query: [red]picasso[/red] :dog: ?" in shown
 
 
 def test_a_model_cannot_write_escapes_to_the_screen_either(tmp_path: Path, capsys: Capture) -> None:
-    line = {"id": "1", "question": "Who?", "answer": "Ann[/b]", "reasoning_steps": ["\x1b[31mred [bold]Ann[/bold]\x07"]}
+    line = {"id": "1", "question": "Who?", "answer": "Ann[/b] :tada:", "reasoning_steps": ["\x1b[31mred [bold]Ann[/bold]\x07"]}
     chains = write_lines(tmp_path / "chains", [line])
     build_index([write_lines(tmp_path / "c", [{"id": "a", "text": "Who is Ann"}])], tmp_path / "index")
     assert ask("Who?", str(tmp_path / "index"), model=f"replay:{chains}") == 0
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
     assert "\x07" not in shown
-    assert "→ red [bold]Ann[/bold] So the answer is: Ann[/b]." in shown
-    assert shown.endswith("answer: Ann[/b]  (no passage read supports it)\n")
+    assert "→ red [bold]Ann[/bold] So the answer is: Ann[/b] :tada:." in shown
+    assert shown.endswith("answer: Ann[/b] :tada:  (no passage read supports it)\n")
 
 
 def test_every_line_of_a_step_is_a_line_on_the_screen(index: str, asked: Question, capsys: Capture) -> None:

@@ -37,17 +37,21 @@ def test_passages_reach_the_screen_without_escapes_or_markup(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nasty = {
-        "id": "x[/]",
-        "title": "\x1b[31mred [bold]title[/bold]\\",
-        "text": "picasso \x1b]0;x\x07[link=http://e]y[/link]",
+        "id": "x[/]:cat:",
+        "title": "\x1b[31mred :fire: [bold]title[/bold]\\",
+        "text": "picasso :tada: \x1b]0;x\x07[link=http://e]y[/link]",
     }
-    source, out = write_lines(tmp_path / "corpus.jsonl", [nasty]), str(tmp_path / "index")
+    source, out = write_lines(tmp_path / ":dog:.jsonl", [nasty]), str(tmp_path / ":cow:")
     run("index", "build", str(source), "--out", out)
     run("index", "search", out, "picasso")
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
-    assert "red [bold]title[/bold]\\" in shown
-    assert "[link=http://e]y[/link]" in shown
+    assert "red :fire: [bold]title[/bold]\\" in shown
+    assert "x[/]:cat:" in shown
+    assert "picasso :tada: [link=http://e]y[/link]" in shown
+    assert ":cow:" in shown
+    run("index", "stats", out)
+    assert ":dog:.jsonl" in capsys.readouterr().out
 
 
 def test_a_missing_source_is_an_error_of_ours(tmp_path: Path) -> None:

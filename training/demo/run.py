@@ -65,7 +65,7 @@ class DemoConfig(Config):
 
 def main(argv: Sequence[str] | None = None) -> int:
     config = command_line(DemoConfig, "demo", __doc__ or "", argv)
-    report = demo(config, Console())
+    report = demo(config, Console(emoji=False))
     return 0 if report.swap.failed_runs == 0 else 1
 
 

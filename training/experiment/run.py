@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.dry_run:
         show_plan(Workshop(experiment), tuple(given.only), wide_console())
         return 0
-    console = Console()
+    console = Console(emoji=False)
     report = conduct(experiment, tuple(given.only), workers=given.workers, tell=lambda words: console.print(words, highlight=False, markup=False, soft_wrap=True))
     show(report, wide_console())
     print("\n".join(str(experiment.settings.out / f"report.{ending}") for ending in ("html", "md", "json")))
