@@ -123,7 +123,8 @@ class DenseIndex:
             with team(len(asked)):
                 scores, rows = self._vectors.search(asked, wanted, params=self._parameters(wanted, probes))
             is_short = rows[:, -1] < 0
-            is_all = (probes >= lists) & (is_short | (wanted >= self.rows))
+            # A full list of every row has all there is, in whichever clusters they lie.
+            is_all = (is_short & (probes >= lists)) | (~is_short & (wanted >= self.rows))
             left = []
             for at, its_scores, its_rows, ends in zip(unsettled, scores, rows, is_all, strict=True):
                 answer = self._settled(vectors[at], its_scores, its_rows, ends, k)

@@ -70,6 +70,21 @@ def test_flat_search_agrees_with_brute_force_ties_included(k: int, gone: list[in
         assert scores == pytest.approx([float(vectors[row] @ query) for row, _ in found], abs=1e-5)
 
 
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("gone", [[], [0, 7, 299]], ids=["none", "some"])
+@pytest.mark.parametrize("k", [5, 250, 299, 300])
+@pytest.mark.parametrize("probes", [1, 8, 15, 16])
+def test_in_clusters_few_vectors_that_many_passages_share_are_all_found(
+    probes: int, k: int, gone: list[int], tmp_path: Path
+) -> None:
+    vectors = np.repeat(unit_mixture(2, WIDTH), 150, axis=0)
+    index = opened(vectors, tmp_path, Ivf(lists=16, probes=probes), gone)
+    for row in (0, 299):
+        # Alone: beside one that finds too few, a query looks into every cluster.
+        (found,) = index.search_many([str(row)], k)
+        assert {row for row, _ in found} == brute_force(vectors, vectors[row], k, set(gone))
+
+
 @pytest.mark.parametrize("settings", ALL, ids=kind_of)
 def test_a_batch_answers_as_its_queries_one_by_one(settings: Settings, tmp_path: Path) -> None:
     # So many queries FAISS multiplies by blocks, and rounds otherwise than one.
