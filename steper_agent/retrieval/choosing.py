@@ -87,11 +87,13 @@ def choose(
     `memory` is half of the machine's, unless given.
 
     Raises:
-        ConfigError: there is nothing to index.
+        ConfigError: there is nothing to index, or no number of a passage is known.
     """
-    if passages < 1 or dimension < 1:
+    if passages < 1:
+        raise ConfigError("there is no passage to index", where="passages", fix="give at least one")
+    if dimension < 1:
         raise ConfigError(
-            f"{passages} passages of {dimension} numbers cannot be indexed", where="passages", fix="give at least one"
+            f"vectors of {dimension} numbers cannot be indexed", where="dimension", fix="give --encoder or --dimension"
         )
     room = whole_memory() // 2 if memory is None else memory
     lists = _lists(passages)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from steper_agent.errors import DataError, StepERError
+from steper_agent.errors import ConfigError, DataError, StepERError
 from tests.steper_agent.retrieval.shelves import PASSAGES, write_lines
 from tui.index import add_arguments
 
@@ -131,6 +131,12 @@ def test_a_plan_tells_what_it_takes_and_makes_nothing(tmp_path: Path, capsys: py
     assert "flat" in told
     assert "free)" in told
     assert [path.name for path in tmp_path.iterdir()] == ["corpus.jsonl"]
+
+
+def test_a_plan_of_vectors_asks_for_what_makes_them(tmp_path: Path) -> None:
+    source = write_lines(tmp_path / "corpus.jsonl", PASSAGES)
+    with pytest.raises(ConfigError, match="give --encoder or --dimension"):
+        run("index", "plan", str(source), "--mode", "hybrid")
 
 
 @pytest.mark.parametrize(

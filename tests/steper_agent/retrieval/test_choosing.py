@@ -86,5 +86,5 @@ def test_a_parameter_of_another_kind_is_an_error() -> None:
 
 
 def test_nothing_cannot_be_indexed() -> None:
-    with pytest.raises(ConfigError, match="0 passages of 384"):
+    with pytest.raises(ConfigError, match="no passage to index"):
         choose(0, 384)
