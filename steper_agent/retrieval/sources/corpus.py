@@ -77,6 +77,8 @@ def _passages(source: Path, chunking: Chunking, tally: Tally) -> Iterator[Found]
     for path in files.ignored:
         suffix = path.suffix.lower()
         tally.ignored[suffix] = tally.ignored.get(suffix, 0) + 1
+        if not tally.beside and folder.holds_records(path):
+            tally.beside = str(path)
     root = source if source.is_dir() else source.parent
     for found in chain(
         (_of_records(path, tally) for path in files.records),

@@ -41,7 +41,7 @@ def files_of(source: Path) -> Files:
         return Files([source], [], []) if is_document(source) else Files([], [source], [])
     found = sorted(path for path in source.rglob("*") if path.is_file() and not _is_hidden(path.relative_to(source)))
     documents = [path for path in found if is_document(path)]
-    records = [] if documents else [path for path in found if _holds_records(path)]
+    records = [] if documents else [path for path in found if holds_records(path)]
     read = {*documents, *records}
     return Files(documents, records, [path for path in found if path not in read])
 
@@ -69,7 +69,8 @@ def is_verbatim(path: Path) -> bool:
     return kind(path) in VERBATIM
 
 
-def _holds_records(path: Path) -> bool:
+def holds_records(path: Path) -> bool:
+    """Whether its name is that of a file of passages or of questions with paragraphs."""
     # HotpotQA's own Wikipedia comes as wiki_00.bz2, wiki_01.bz2, …
     return kind(path) in RECORDS or (kind(path) == "" and path.suffix.lower() in COMPRESSED)
 

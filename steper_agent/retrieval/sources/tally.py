@@ -32,6 +32,8 @@ class Tally:
     """The first that was left out of the source being read."""
     ignored: dict[str, int] = field(default_factory=dict)
     """By suffix, files of folders that are of no kind we read."""
+    beside: str = ""
+    """Of those, the first that holds records: beside documents it is read only where it is named itself."""
     blank: int = 0
     """Documents of folders that hold no text, as scanned pages do."""
 
@@ -59,6 +61,8 @@ class Tally:
         if self.ignored:
             kinds = (f"{count:,} {suffix or 'without a suffix'}" for suffix, count in sorted(self.ignored.items()))
             told.append(f"files of other kinds, ignored: {', '.join(kinds)}")
+        if self.beside:
+            told.append(f"records beside documents are indexed by their own name: steper index build {self.beside}")
         if self.blank:
             told.append(f"documents without text (scanned pages need OCR first): {self.blank:,}")
         return told

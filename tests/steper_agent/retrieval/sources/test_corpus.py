@@ -129,7 +129,10 @@ def test_a_folder_of_records_is_read_in_order_of_path_and_one_of_documents_leave
     write(tmp_path / "note.md", b"A note.")
     tally = Tally()
     assert [passage.id for passage in read_passages(tmp_path, tally=tally)] == ["note.md#0"]
-    assert tally.ignored == {".gz": 1, ".parquet": 1}
+    assert tally.describe()[1:] == [
+        "files of other kinds, ignored: 1 .gz, 1 .parquet",
+        f"records beside documents are indexed by their own name: steper index build {tmp_path / 'a.jsonl.gz'}",
+    ]
 
 
 def test_documents_of_every_kind_are_passages_of_one_folder(tmp_path: Path) -> None:
