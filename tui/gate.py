@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("a quality gate: both answer questions through the graph, and are compared one by one")
-    group.add_argument("--gate", type=Path, metavar="FILE", help="questions with answers; any format `steper index build` can read")
+    group.add_argument("--gate", type=Path, metavar="FILE", help="a file of questions with answers: HotpotQA, 2WikiMultiHopQA, MuSiQue, "
+                                                                 "own JSON lines or a table with id, question and answer")
     group.add_argument("--min-delta", type=float, default=-1.0, metavar="POINTS",
                        help="least gain in points of EM; -1 allows to lose one (default: -1)")
     group.add_argument("--index", type=Path, metavar="DIR", help="made by: steper index build")

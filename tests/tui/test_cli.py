@@ -23,6 +23,7 @@ TAUGHT: dict[str, tuple[str, ...]] = {
     "ask": ("every step", "steper index build", "local:PATH", "symbolic", "step budget", "--journal"),
     "vllm": ("--students", "STEPER_VLLM_TOKEN", "127.0.0.1", "Ctrl-C"),
     "students": ("list", "promote", "rollback", "STEPER_REGISTRY"),
+    "students promote": ("a file of questions with answers", "question and answer", "--min-delta"),
     "serve": ("OpenAI-compatible", "$STEPER_TOKEN", "--max-inflight", "127.0.0.1"),
     "doctor": ("what is installed", "missing"),
 }
