@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,6 +38,12 @@ def test_what_is_missing_comes_with_the_command_that_brings_it(extra: str) -> No
     assert found == Finding("no-such-distribution", "", extra, "nothing", "")
     wanted = "" if extra == "core" else f"[{extra}]"
     assert state(found) == f"missing: pip install 'steper-agent{wanted}'"
+
+
+def test_all_that_reads_documents_is_looked_at() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {one.partition(">")[0] for one in project["optional-dependencies"]["documents"]}
+    assert {part[0] for part in PARTS if part[2] == "documents"} == wanted
 
 
 def test_what_does_not_import_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
