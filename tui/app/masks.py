@@ -8,10 +8,7 @@ from pathlib import Path
 
 from steper_agent.errors import DataError
 from steper_agent.records import Example
-from training.examples.masks import open_decoder, stretches
 from tui.app.tail import Tail
-
-__all__ = ["Examples", "open_decoder", "stretches"]
 
 
 class Examples:

@@ -15,12 +15,13 @@ from steper_agent.journal import Journal
 from steper_agent.records import Example
 from tests.tui.app.hostile import FORBIDDEN, HOSTILE
 from tests.tui.app.test_shelf import COLLECT, end, folder, node, written
+from training.examples.masks import open_decoder, stretches
 from training.loop.curve import Curve, CurvePoint
 from tui.app.curves import CurveFollower, DistillPage, pace, smooth, thin
 from tui.app.demo_page import DemoPage
 from tui.app.journal_page import JournalPage
 from tui.app.mask_page import CLOSE, OPEN, TURN, DatasetPage, masked, spelled
-from tui.app.masks import Examples, open_decoder, stretches
+from tui.app.masks import Examples
 from tui.app.runs import RunsPane
 
 SIZES = [(80, 24), (140, 45)]
