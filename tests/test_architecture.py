@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import subprocess
 import sys
+import tomllib
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -59,6 +60,14 @@ def test_imports_go_down(path):
     room = path.relative_to(ROOT).parts[0]
     up = (imported(path) & {*MAY_IMPORT, "tests", "benchmarks"}) - MAY_IMPORT[room]
     assert not up, f"{name_of(path)} imports {sorted(up)}; `{room}` may import only {sorted(MAY_IMPORT[room])}"
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_whoever_embeds_a_room_gets_its_types(room):
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    data = settings["tool"]["setuptools"]["package-data"]
+    assert "py.typed" in data.get(room, data["*"])
+    assert (ROOT / room / "py.typed").is_file()
 
 
 def module_of(path: Path) -> str:
