@@ -71,6 +71,7 @@ def search(args: argparse.Namespace) -> int:
     from steper_agent.errors import ConfigError
     from steper_agent.plain import plain
     from steper_agent.retrieval import open_index, timings
+    from steper_agent.retrieval.encoders import reaching
     from steper_agent.retrieval.remote import connect, url_in
 
     console = Console(emoji=False)
@@ -79,7 +80,8 @@ def search(args: argparse.Namespace) -> int:
         raise ConfigError("an index that is served is reranked where it is served", where="--rerank", fix="steper index serve DIR --rerank SPEC")
     opened = connect(url) if url else open_index(args.index, reranker=args.rerank)
     timings.PROCESS.clear()
-    hits = opened.search(args.query, args.k)
+    with reaching("the search", args.index):
+        hits = opened.search(args.query, args.k)
     if not hits:
         console.print("no passage shares a word with this query", markup=False)
     for number, hit in enumerate(hits, start=1):

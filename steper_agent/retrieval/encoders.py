@@ -6,11 +6,12 @@ import os
 import re
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from steper_agent.errors import ConfigError, DependencyError, ModelError
+from steper_agent.errors import ConfigError, DependencyError, ModelError, StepERError
 from steper_agent.models.spec import KEYS
 from steper_agent.records import Passage, Record
 
@@ -52,11 +53,12 @@ class Encoder(ABC):
         self.prefixes = prefixes
 
     def passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(len(texts), dimension). Raises ConfigError where the encoder does not make a vector of each."""
+        """(len(texts), dimension). Raises ConfigError where the encoder does not make a vector of each, ModelError where its provider
+        fails."""
         return _unit(self._passages(list(texts)), len(texts), self.spec)
 
     def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(len(texts), dimension). Raises ConfigError where the encoder does not make a vector of each."""
+        """(len(texts), dimension). Raises ConfigError where the encoder does not make a vector of each, and what its provider does."""
         return _unit(self._queries(list(texts)), len(texts), self.spec)
 
     @abstractmethod
@@ -79,7 +81,8 @@ class LangChainEncoder(Encoder):
         made: list[Any] = [None] * len(texts)
         for start in range(0, len(order), BATCH):
             batch = order[start : start + BATCH]
-            vectors = self._embeddings.embed_documents([self.prefixes.passage + texts[at] for at in batch])
+            with reaching("the encoder", self.spec):
+                vectors = self._embeddings.embed_documents([self.prefixes.passage + texts[at] for at in batch])
             if len(vectors) != len(batch):
                 raise _no_vectors(self.spec)
             for at, vector in zip(batch, vectors, strict=True):
@@ -116,6 +119,27 @@ class SentenceEncoder(Encoder):
     def _encode(self, encode: Any, texts: list[str], prefix: str) -> Any:
         with self._lock:
             return encode(texts, prompt=prefix, batch_size=self._batch, show_progress_bar=False, convert_to_numpy=True)
+
+
+@contextmanager
+def reaching(what: str, where: object) -> Iterator[None]:
+    """A provider's client may raise anything: in here it is an error that a person can act on.
+
+    The searches of a graph go without: there a failure that passes is tried again, and another is that question's alone.
+
+    Raises:
+        ModelError: it failed.
+    """
+    try:
+        yield
+    except StepERError:
+        raise
+    except Exception as bad:
+        raise ModelError(
+            f"{what} failed: {type(bad).__name__}: {bad}",
+            where=where,
+            fix="check the encoder's name, its key and its address",
+        ) from bad
 
 
 def encoder_from(encoder: str | Embeddings | Encoder, prefixes: Prefixes | None = None) -> Encoder:

@@ -8,9 +8,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from langchain_core.embeddings import Embeddings
 
 from steper_agent.errors import ConfigError, DataError, StepERError
-from tests.steper_agent.retrieval.shelves import PASSAGES, write_lines
+from steper_agent.retrieval import encoders
+from tests.steper_agent.retrieval.shelves import PASSAGES, HashEncoder, write_lines
+from tui.cli import main
 from tui.index import add_arguments
 
 
@@ -137,6 +140,35 @@ def test_a_plan_of_vectors_asks_for_what_makes_them(tmp_path: Path) -> None:
     source = write_lines(tmp_path / "corpus.jsonl", PASSAGES)
     with pytest.raises(ConfigError, match="give --encoder or --dimension"):
         run("index", "plan", str(source), "--mode", "hybrid")
+
+
+def test_what_a_provider_raises_is_told_in_three_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing = {"passages", "queries"}
+
+    class Provided(Embeddings):
+        def embed_documents(self, texts: list[str]) -> list[list[float]]:
+            return self._asked("passages").embed_documents(texts)
+
+        def embed_query(self, text: str) -> list[float]:
+            return self._asked("queries").embed_query(text)
+
+        def _asked(self, what: str) -> Embeddings:
+            if what in failing:
+                raise LookupError("asked \x1b[31mtoo much")
+            return HashEncoder()
+
+    monkeypatch.setattr(encoders, "_provided", lambda *_: Provided())
+    source, out = write_lines(tmp_path / "corpus.jsonl", PASSAGES), str(tmp_path / "index")
+    build = ["index", "build", str(source), "--out", out, "--mode", "dense", "--encoder", "openai:small"]
+    told = "ModelError: the {} failed: LookupError: asked too much\n  where: {}\n  fix:   check the encoder's name, its key and its address\n"
+    assert main(build) == 2
+    assert capsys.readouterr().err == told.format("encoder", "openai:small")
+    failing.remove("passages")
+    assert main(build) == 0
+    assert main(["index", "search", out, "picasso"]) == 2
+    assert capsys.readouterr().err == told.format("search", out)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from steper_agent.records import Hit, Question, Record
+from steper_agent.retrieval.encoders import reaching
 from training.scores.metrics import Interval, interval, paired_difference, recall_at
 
 DEPTHS = (2, 5, 10)
@@ -78,7 +79,7 @@ class Chained(NamedTuple):
 
 def measure(name: str, index: Searcher, questions: Sequence[Question], *, seed: int, tell: Tell) -> list[Row]:
     """One search a question; a row for all questions, and one for each number of hops where several are known."""
-    found = _search(index, [question.text for question in questions], max(DEPTHS), tell)
+    found = _search(name, index, [question.text for question in questions], max(DEPTHS), tell)
     rows = []
     for label, members in _groups(questions).items():
         depths = {k: _depth([_support(found[at], questions[at], k) for at in members], seed) for k in DEPTHS}
@@ -88,10 +89,10 @@ def measure(name: str, index: Searcher, questions: Sequence[Question], *, seed: 
 
 def interleave(name: str, index: Searcher, chains: Sequence[Chained], k: int, *, seed: int, tell: Tell) -> list[Interleaved]:
     """The searches of every chain, `k` passages each, against one search for as many passages as they found."""
-    hits = iter(_search(index, [query for chain in chains for query in chain.queries], k, tell))
+    hits = iter(_search(name, index, [query for chain in chains for query in chain.queries], k, tell))
     stepwise = [list(dict.fromkeys(one for _ in chain.queries for one in next(hits))) for chain in chains]
     most = max(map(len, stepwise))
-    at_once = _search(index, [chain.question.text for chain in chains], most, tell)
+    at_once = _search(name, index, [chain.question.text for chain in chains], most, tell)
     made = []
     for label, members in _groups([chain.question for chain in chains]).items():
         once, steps = ([_support(found[at], chains[at].question, len(stepwise[at])) for at in members] for found in (at_once, stepwise))
@@ -104,12 +105,14 @@ def interleave(name: str, index: Searcher, chains: Sequence[Chained], k: int, *,
     return made
 
 
-def _search(index: Searcher, queries: Sequence[str], k: int, tell: Tell) -> list[list[str]]:
+def _search(name: str, index: Searcher, queries: Sequence[str], k: int, tell: Tell) -> list[list[str]]:
     """Passage ids of every query's hits, best first."""
     found = []
     for start in range(0, len(queries), BLOCK):
         block = queries[start : start + BLOCK]
-        found += [[hit.passage.id for hit in hits] for hits in index.search_many(block, k)]
+        with reaching("the search", name):
+            answers = index.search_many(block, k)
+        found += [[hit.passage.id for hit in hits] for hits in answers]
         tell(len(block))
     return found
 

@@ -119,6 +119,24 @@ def test_what_is_not_a_vector_of_numbers_for_each_text_is_an_error(vectors: Any)
         encoder_from(Saying(vectors)).queries(["a", "b"])
 
 
+class Unlucky(HashEncoder):
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        raise LookupError(f"{len(texts)} are too many")
+
+    def embed_query(self, text: str) -> list[float]:
+        raise LookupError(f"not {text}")
+
+
+def test_what_a_provider_raises_over_passages_is_an_error_with_its_cure_and_over_a_query_its_own() -> None:
+    encoder = LangChainEncoder(Unlucky(), "openai:small", Prefixes())
+    with pytest.raises(ModelError, match="the encoder failed: LookupError: 2 are too many") as bad:
+        encoder.passages(["a", "b"])
+    assert bad.value.where == "openai:small"
+    assert isinstance(bad.value.__cause__, LookupError)
+    with pytest.raises(LookupError, match="not a"):
+        encoder.queries(["a"])
+
+
 @pytest.mark.parametrize("spec", ["", "minilm", "sentence-transformers:", ":x", "nobody:knows"])
 def test_an_unknown_encoder_is_an_error_with_its_cure(spec: str) -> None:
     with pytest.raises(ConfigError, match="sentence-transformers:NAME or PROVIDER:NAME"):

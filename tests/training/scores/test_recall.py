@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from steper_agent.errors import DataError
+from steper_agent.errors import DataError, ModelError
 from steper_agent.records import Hit, Passage, Question
 from steper_agent.retrieval import build_index, open_index
 from tests.steper_agent.retrieval.shelves import HashEncoder
@@ -62,6 +62,16 @@ def test_searches_are_handed_over_in_blocks_and_told() -> None:
     index, told = Shelf({name: ["a"] for name in names}), list[int]()
     measure("r", index, [question(name, "a") for name in names], seed=0, tell=told.append)
     assert index.asked == told == [recall.BLOCK, 3]
+
+
+def test_a_search_that_a_provider_fails_is_told_with_the_index() -> None:
+    class Unlucky(Shelf):
+        def search_many(self, queries: Sequence[str], k: int) -> list[tuple[Hit, ...]]:
+            raise LookupError(f"{len(queries)} for {k}: too many")
+
+    with pytest.raises(ModelError, match="the search failed: LookupError: 1 for 10: too many") as bad:
+        measure("dense", Unlucky({}), [question("a", "x")], seed=1, tell=lambda _: None)
+    assert bad.value.where == "dense"
 
 
 @pytest.fixture
