@@ -71,6 +71,7 @@ def build_index(
         DataError: a source is missing, empty or broken.
         IndexFault: another process is writing this index.
         DependencyError: a package that the encoder needs is missing.
+        ModelError: the encoder cannot be loaded, or its provider fails; the same request goes on where it stopped.
     """
     _check_request(sources, out, mode, encoder)
     made = encoder_from(encoder, settings.prefixes) if encoder is not None else None
@@ -115,6 +116,7 @@ def add_passages(
         ConfigError: it is another encoder than the index's, or none where one is needed.
         DataError: a source is missing, empty or broken, or brings an id that the index has.
         IndexFault: the index is damaged, or another process is writing it.
+        ModelError: as `build_index`.
     """
     if not sources:
         raise ConfigError("no source given", where="sources", fix="name at least one file or folder")

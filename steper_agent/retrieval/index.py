@@ -42,6 +42,7 @@ def open_index(
 
     Raises:
         IndexFault: the index is missing, damaged, of another format, of another corpus, or was built with another encoder.
+        ModelError: the encoder cannot be loaded, or its provider fails.
     """
     from steper_agent.retrieval.rerank import reranker_from
     from steper_agent.retrieval.retriever import IndexRetriever

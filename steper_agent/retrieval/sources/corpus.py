@@ -65,7 +65,9 @@ def read_corpus(sources: Sequence[Path], chunking: Chunking = DEFAULT, tally: Ta
             else:
                 tally.refuse(_twice(passage.id, f"{before} and {path}:{line}"), "a passage id occurs twice")
         if empty:
-            raise tally.refused or DataError("the corpus is empty", where=source, fix="give a source that holds passages")
+            raise tally.refused or DataError(
+                "the corpus is empty", where=source, fix="give a source that holds passages"
+            )
 
 
 def _twice(name: str, where: str) -> DataError:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from steper_agent.errors import ConfigError, DataError, IndexFault
+from steper_agent.errors import ConfigError, DataError, IndexFault, ModelError
 from steper_agent.records import Hit
 from steper_agent.retrieval import (
     IndexRetriever,
@@ -214,7 +214,7 @@ def test_an_encoder_that_fails_keeps_what_was_read_and_another_request_starts_af
             raise ConnectionError(f"gone before {len(texts)} texts")
 
     out = source.parent / "index"
-    with pytest.raises(ConnectionError):
+    with pytest.raises(ModelError, match="gone before 4 texts"):
         build_index([source], out, mode="hybrid", encoder=Failing())
     with pytest.raises(IndexFault, match="was not finished"):
         open_index(out)
