@@ -7,12 +7,13 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from graphs.bridge import called
 from graphs.state import Context, QAState
 from graphs.strategies import strategy_named
+from graphs.strategies.reading import is_in_thought
 from graphs.strategies.strategy import SEARCH, Chain, Strategy
 from graphs.strategies.tool_calling import SEARCH_TOOL
 from steper_agent.chat.turns import plain_turns
@@ -74,12 +75,20 @@ async def ask(
     """The model's reply; a model that knows no tools is told of them in words."""
     stop = stop_of(model, strategy.STOP)
     if not tools:
-        return await called(model, messages, config, stop=stop)
+        return await called_until(model, messages, config, stop)
     try:
         bound = model.bind_tools([dict(tool) for tool in tools])
     except NotImplementedError:
-        return await called(model, in_words(messages, tools), config, stop=stop)
-    return await called(bound, messages, config, stop=stop)
+        return await called_until(model, in_words(messages, tools), config, stop)
+    return await called_until(bound, messages, config, stop)
+
+
+async def called_until(
+    model: Runnable[Any, AIMessage], messages: list[BaseMessage], config: RunnableConfig, stop: list[str] | None
+) -> AIMessage:
+    """The reply up to the first stop. A thought has lines of its own: one that was cut is asked for once more, to its end."""
+    reply = await called(model, messages, config, stop=stop)
+    return await called(model, messages, config, stop=None) if stop and is_in_thought(reply) else reply
 
 
 def in_words(messages: Sequence[BaseMessage], tools: Tools) -> list[BaseMessage]:

@@ -10,8 +10,7 @@ from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 
-from graphs.asking import show, stop_of
-from graphs.bridge import called
+from graphs.asking import called_until, show, stop_of
 from graphs.recording import Done, fields_of, recorded
 from graphs.state import Context, QAState, TurnState
 from graphs.strategies.reading import first_line, one_line, visible
@@ -31,7 +30,7 @@ async def rewritten(
     messages = prompt(bounded(state["history"], model, runtime.context.history_tokens), asked)
 
     async def act() -> Done:
-        reply = await called(model, messages, config, stop=stop_of(model, ["\n"]))
+        reply = await called_until(model, messages, config, stop_of(model, ["\n"]))
         said = first_line(visible(reply)).removeprefix(LEAD).strip(" \"'`")
         return Done(said or asked, outcome="ok" if said else "parse_error", **fields_of(reply))
 

@@ -24,6 +24,11 @@ def visible(reply: AIMessage) -> str:
     return _THOUGHT.sub("", reply.text).rpartition("</think>")[2][:LONGEST]
 
 
+def is_in_thought(reply: AIMessage) -> bool:
+    """Whether it ends before its thoughts do."""
+    return "<think>" in reply.text and "</think>" not in reply.text
+
+
 def one_line(text: str) -> str:
     return " ".join(text.split())
 

@@ -80,6 +80,13 @@ def test_no_provider_is_sent_a_stop_that_it_may_refuse(strategy: str, continues:
     assert {bool(stop) for stop in model.stops} == {continues}
 
 
+def test_a_thought_that_a_stop_cut_is_asked_for_to_its_end() -> None:
+    model = Stopped(lines=("<think>", f"<think>\nWho wrote it?\nJane Austen.\n</think>\n{LINES[0]}", LINES[1]))
+    out = build_graph().invoke({"question": QUESTION}, context=Context(model, SHELF))
+    assert [step["rationale"] for step in out["steps"]] == list(LINES)
+    assert [bool(stop) for stop in model.stops] == [True, False, True]
+
+
 def test_an_empty_line_is_a_recorded_parse_error_and_the_question_is_the_query_again(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.jsonl") as journal:
         model = Script(lines=("\n", LINES[1]))
