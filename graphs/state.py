@@ -123,8 +123,8 @@ class Context:
     """Keeps what searches found, by index, query and k."""
 
     def release(self, run: str) -> None:
-        """Give back the model that a run leased, where it sits in a slot; twice is once."""
-        if isinstance(self.model, ModelSlot):
+        """Give back the model that a run leased, where it sits in a slot; twice is once, and before there was a run nothing."""
+        if run and isinstance(self.model, ModelSlot):
             self.model.release(run)
 
 
