@@ -46,7 +46,7 @@ def stages(workers: int) -> Iterator[Stage]:
     yield from worlds(EASY, "--preset easy", questions=1800)
     yield world(EASY / "unseen", "--preset easy --split train --seed 1 --passages 6000 --questions 1800")
     yield journal(EASY / "train", EASY / "ircot", "--teacher symbolic --strategy ircot")
-    yield Stage("larger base", f"training.microworld.pretrain --start training/microworld/base --width 384 --layers 6 --minutes 3 --out {LARGE}")
+    yield Stage("larger base", f"training.microworld.pretrain --start training/microworld/base --width 384 --layers 6 --updates 300 --out {LARGE}")
     yield Stage("teacher's data set", f"training.dataset --journal {EASY}/ircot/journal.jsonl --base {LARGE} --held-out {EASY}/test/questions.jsonl "
                 f"--out {TEACHER}/dataset")
     yield Stage("learned teacher", f"training.distill --dataset {TEACHER}/dataset --base {LARGE} --method full --learning-rate 5e-4 --batch 8 --out {TEACHER}/distill")

@@ -48,7 +48,7 @@ KEEP_EVERY = 500
 STEP_UP = 0.95
 """Share of right answer tokens at which contexts grow by a passage."""
 FULL_BY = 0.6
-"""Contexts have their full size by this share of the time in any case."""
+"""Contexts have their full size by this share of the run in any case."""
 ROW_TOKENS = 3_500
 """Tokens in one update, padding included."""
 SAME, OWN = 0.99, 0.15
@@ -77,12 +77,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.microworld.pretrain", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the model, its tokenizer and its card")
-    parser.add_argument("--minutes", type=float, default=60.0, help="training time; the schedule follows the clock")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, default=60.0, help="training time; the schedule follows the clock (default: 60)")
+    length.add_argument("--updates", type=int, help="end after so many instead: the schedule follows them, and another day gives the same model")
     parser.add_argument("--start", type=Path, help="go on from this model instead of from nothing; it grows where --width or --layers say so")
     parser.add_argument("--width", type=int, help="of the hidden states (128, or as --start); of a model that grows, a multiple of its own")
     parser.add_argument("--layers", type=int, help="blocks (4, or as --start)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
+    if (args.minutes if args.updates is None else args.updates) <= 0:
+        raise ConfigError("there is nothing to train", where="--minutes, --updates", fix="give a number above 0")
     keep_memory()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(args.start) if args.start else build_tokenizer()
     model = (start_from(args.start, width=args.width, layers=args.layers, seed=args.seed) if args.start
@@ -96,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         save(args.out / "checkpoint", model, tokenizer)
         write_card(args.out / "checkpoint", model, accuracy, [*before, {"command": command, **ran}])
 
-    ran = train(model, tokenizer, minutes=args.minutes, seed=args.seed, keep=keep, going_on=bool(args.start))
+    ran = train(model, tokenizer, minutes=args.minutes, updates=args.updates, seed=args.seed, keep=keep, going_on=bool(args.start))
     part_unused(model)
     save(args.out, model.to(torch.bfloat16), tokenizer)
     accuracy = {str(passages): accuracy_by_task(model.float(), tokenizer, passages=passages) for passages in (1, 4, 8, 12)}
@@ -224,7 +228,7 @@ class Curriculum:
         return self._batches.pop()
 
     def judge(self, right: float, progress: float) -> None:
-        """`right`: share of answer tokens that were right in this update; `progress`: share of the time that is over."""
+        """`right`: share of answer tokens that were right in this update; `progress`: share of the run that is over."""
         self.most = max(self.most, min(MOST_PASSAGES, int(MOST_PASSAGES * progress / FULL_BY)))
         self._recent = 0.95 * self._recent + 0.05 * right
         if self._recent > STEP_UP and self.most < MOST_PASSAGES:
@@ -259,36 +263,41 @@ def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
 
 
 def rate_at(progress: float, step: int, fall: float = 0.35) -> float:
-    """Warm up over 50 updates, hold, and fall to nothing over the last share `fall` of the time."""
+    """Warm up over 50 updates, hold, and fall to nothing over the last share `fall` of the run."""
     return min(1.0, (step + 1) / 50) * min(1.0, (1.0 - progress) / fall)
 
 
-def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, minutes: float, seed: int, keep: Keep, going_on: bool = False) -> dict[str, Any]:
-    """Train for `minutes`; every few of them the model is to be kept. Going on, contexts are long and the rate falls from
-    the start."""
+def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, minutes: float, updates: int | None, seed: int, keep: Keep,
+          going_on: bool = False) -> dict[str, Any]:  # fmt: skip
+    """Train for `minutes`, or for `updates` where they are given; every few of them the model is to be kept. Going on, contexts are long
+    and the rate falls from the start."""
+    torch.manual_seed(seed)
     steppers = optimizers(model)
     base_rates = [s.param_groups[0]["lr"] for s in steppers]
     curriculum = Curriculum(tokenizer, seed=seed, most=MOST_PASSAGES if going_on else 1)
     start, tokens, step, shown = time.monotonic(), 0, 0, 0.0
     curve: list[dict[str, float]] = []
 
+    def seconds() -> float:
+        return time.monotonic() - start
+
     def ran() -> dict[str, Any]:
-        return {"updates": step, "tokens": tokens, "minutes": minutes, "seed": seed, "curve": curve[:: max(1, len(curve) // 60)]}
+        return {"updates": step, "tokens": tokens, "minutes": round(seconds() / 60, 2), "seed": seed, "curve": curve[:: max(1, len(curve) // 60)]}
 
     with Progress(TextColumn("pre-training"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn()) as bar:
-        task = bar.add_task("", total=minutes * 60)
-        while (elapsed := time.monotonic() - start) < minutes * 60:
-            rate = rate_at(elapsed / (minutes * 60), step, fall=1.0 if going_on else 0.35)
+        task = bar.add_task("", total=1.0)
+        while (progress := step / updates if updates else seconds() / (minutes * 60)) < 1.0:
+            rate = rate_at(progress, step, fall=1.0 if going_on else 0.35)
             for stepper, base in zip(steppers, base_rates, strict=True):
                 stepper.param_groups[0]["lr"] = base * rate
             rows = curriculum.next()
             loss, right = update(model, steppers, rows)
-            curriculum.judge(right, elapsed / (minutes * 60))
+            curriculum.judge(right, progress)
             tokens, step = tokens + rows.ids.numel(), step + 1
-            if elapsed - shown > 20:
+            if (elapsed := seconds()) - shown > 20:
                 shown = elapsed
                 curve.append({"seconds": round(elapsed), "tokens": tokens, "loss": loss, "token_accuracy": right, "passages": curriculum.most})
-                bar.update(task, completed=elapsed, description=f"{step} updates, {tokens / elapsed:.0f} tok/s, answer loss {loss:.3f}")
+                bar.update(task, completed=progress, description=f"{step} updates, {tokens / elapsed:.0f} tok/s, answer loss {loss:.3f}")
                 print(json.dumps(curve[-1]), file=sys.stderr, flush=True)
             if step % KEEP_EVERY == 0:
                 probe = accuracy_by_task(model, tokenizer, passages=8, sheets=60)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -160,6 +162,31 @@ def test_seconds_of_training_leave_a_model_that_loads(
     assert pretrain.main(["--start", str(tmp_path / "two" / "checkpoint"), "--out", str(tmp_path / "three"), "--minutes", "0.01"]) == 0
     kept, last = (json.loads((tmp_path / name / "card.json").read_text()) for name in ("two/checkpoint", "three"))
     assert (set(kept["exact_match"]), len(kept["runs"]), len(last["runs"])) == ({"8"}, 2, 3)
+
+
+def test_as_many_updates_as_were_asked_for_make_the_same_model_again(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrain, "ROW_TOKENS", 600)
+    monkeypatch.setattr(pretrain, "accuracy_by_task", lambda *_, **__: {})
+    pretrain.save(tmp_path / "start", model, tokenizer)
+    pretrain.write_card(tmp_path / "start", model, {}, [])
+
+    def made(name: str, *, seconds: float) -> bytes:
+        """`seconds`: between two looks at the clock."""
+        monkeypatch.setattr(pretrain, "time", SimpleNamespace(monotonic=itertools.count(0.0, seconds).__next__))
+        assert pretrain.main(["--start", str(tmp_path / "start"), "--out", str(tmp_path / name), "--updates", "3"]) == 0
+        (ran,) = json.loads((tmp_path / name / "card.json").read_text())["runs"]
+        assert ran["updates"] == 3
+        return (tmp_path / name / "model.safetensors").read_bytes()
+
+    assert made("idle", seconds=0.1) == made("busy", seconds=1000.0)
+
+
+@pytest.mark.parametrize("length", [("--updates", "0"), ("--minutes", "0"), ("--updates", "-3")])
+def test_a_run_of_nothing_is_refused(tmp_path: Path, length: tuple[str, str]) -> None:
+    with pytest.raises(ConfigError, match="nothing to train"):
+        pretrain.main(["--out", str(tmp_path / "none"), *length])
 
 
 def test_the_tokenizer_is_the_same_after_it_was_saved_with_its_model(
