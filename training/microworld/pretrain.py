@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for the model, its tokenizer and its card")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, default=60.0, help="training time; the schedule follows the clock (default: 60)")
-    length.add_argument("--updates", type=int, help="end after so many instead: the schedule follows them, and another day gives the same model")
+    length.add_argument("--updates", type=int, help="end after so many instead: the schedule follows them, however busy the machine is")
     parser.add_argument("--start", type=Path, help="go on from this model instead of from nothing; it grows where --width or --layers say so")
     parser.add_argument("--width", type=int, help="of the hidden states (128, or as --start); of a model that grows, a multiple of its own")
     parser.add_argument("--layers", type=int, help="blocks (4, or as --start)")
