@@ -21,8 +21,8 @@ from steper_agent.records import Question, Swapped
 from steper_agent.students.registry import Registry
 from steper_agent.students.weights import ADAPTER_WEIGHTS
 from steper_agent.web.access import bind
-from tests.graphs.serving.served import eventually
 from tests.tiny import tiny_adapter, tiny_base
+from tests.waiting import eventually
 from tui.cli import main
 
 Capture = pytest.CaptureFixture[str]

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 from langchain_core.messages import HumanMessage
 
@@ -20,9 +19,10 @@ from steper_agent.models.spec import open_model
 from steper_agent.vllm.guard import ADMIN_TOKEN, TOKEN
 from steper_agent.vllm.launch import PYTHON
 from steper_agent.web.access import bind
-from tests.graphs.serving.served import eventually
+from tests.processes import family, has_ended, is_named
 from tests.served import needs_vllm
 from tests.tiny import tiny_adapter, tiny_base
+from tests.waiting import eventually
 from tui.cli import main
 
 Capture = pytest.CaptureFixture[str]
@@ -48,15 +48,6 @@ def started(*words: object, **environment: str) -> Iterator[subprocess.Popen[str
             process.kill()
 
 
-def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    return psutil.Process(process.pid).children(recursive=True)
-
-
-def living(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that have not ended soon. Dead ones that nobody has reaped yet have ended."""
-    return [one for one in psutil.wait_procs(processes, timeout=5)[1] if one.status() != psutil.STATUS_ZOMBIE]
-
-
 def written(spec: str) -> list[int]:
     """The ids of its answer."""
     model = open_model(spec, max_tokens=16)
@@ -80,7 +71,7 @@ def test_what_it_prints_is_all_that_others_need_and_ctrl_c_leaves_nothing_behind
         url = spec.partition("@")[2]
         assert spec == f"vllm:{base}@{url}"
         assert log.is_file()
-        servers = family(process)
+        servers = family(process.pid)
         for header in ({}, {"Authorization": "Bearer guess"}):
             assert httpx.get(f"{url}/v1/models", headers=header).status_code == 401
         for name, line in zip((TOKEN, ADMIN_TOKEN), lines[1:3], strict=True):
@@ -96,7 +87,7 @@ def test_what_it_prints_is_all_that_others_need_and_ctrl_c_leaves_nothing_behind
         assert process.wait(30) == 130
         assert process.communicate() == ("", "\nStopped.\n")
         assert len(servers) >= 2, "the leash, and at its end the server"
-        assert not living(servers)
+        assert eventually(lambda: all(has_ended(one.pid) for one in servers))
     assert not log.parent.exists()
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url}/health")
@@ -109,11 +100,11 @@ def test_stopped_while_it_starts_it_leaves_nothing_behind_either(base: Path, tmp
     sleeper.chmod(0o755)
     (tmp_path / "tmp").mkdir()
     with started(base, "--port", 0, **{PYTHON: str(sleeper), "TMPDIR": str(tmp_path / "tmp")}) as process:
-        assert eventually(lambda: any(one.name() == "sleep" for one in family(process)), 30)
-        servers = family(process)
+        assert eventually(lambda: any(is_named(one, "sleep") for one in family(process.pid)), 30)
+        servers = family(process.pid)
         process.send_signal(told)
         assert process.wait(30) == 130
-        assert not living(servers)
+        assert eventually(lambda: all(has_ended(one.pid) for one in servers))
     assert not list((tmp_path / "tmp").glob("steper-vllm-*"))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -124,16 +123,6 @@ def running(app: FastAPI, *, grace: float = 5.0) -> Iterator[tuple[httpx.Client,
 def body(**more: Any) -> dict[str, Any]:
     """A request that can be answered."""
     return {"model": "steper", "messages": [{"role": "user", "content": QUESTION}], **more}
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 5.0) -> bool:
-    """Whether it comes true in time."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def metric(door: httpx.Client, line: str) -> float:

@@ -31,11 +31,11 @@ from tests.graphs.serving.served import (
     Waiting,
     app_of,
     body,
-    eventually,
     metric,
     running,
     served,
 )
+from tests.waiting import eventually
 
 CHAT = "/v1/chat/completions"
 

@@ -64,13 +64,3 @@ def serving(app: FastAPI, *, port: int = 0) -> Iterator[tuple[str, Callable[[], 
                 server.handle_exit(15, None)
             thread.join(20)
     assert not thread.is_alive()
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 5.0) -> bool:
-    """Whether it comes true in time."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from steper_agent.errors import ConfigError, SearchError
 from steper_agent.records import Hit
 from steper_agent.retrieval.batching import Batcher
-from tests.steper_agent.retrieval.stacks import Stack, eventually, hits_of
+from tests.steper_agent.retrieval.stacks import Stack, hits_of
+from tests.waiting import eventually
 
 questions = st.lists(st.tuples(st.sampled_from(["a", "b", "c", "bad"]), st.integers(1, 3)), max_size=20)
 

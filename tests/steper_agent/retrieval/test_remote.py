@@ -28,7 +28,8 @@ from steper_agent.retrieval.foreign import hits_from
 from steper_agent.retrieval.remote import RemoteRetriever, connect, url_in
 from steper_agent.retrieval.service import create_search_app
 from tests.steper_agent.retrieval.shelves import PASSAGES, write_lines
-from tests.steper_agent.retrieval.stacks import Stack, eventually, hits_of, serving
+from tests.steper_agent.retrieval.stacks import Stack, hits_of, serving
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")

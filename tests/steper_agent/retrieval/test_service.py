@@ -28,7 +28,8 @@ from steper_agent.retrieval.service import create_search_app
 from steper_agent.retrieval.wire import Limits
 from steper_agent.web.bodies import MOST_BYTES
 from tests.steper_agent.retrieval.shelves import PASSAGES, write_lines
-from tests.steper_agent.retrieval.stacks import Stack, eventually, hits_of, serving
+from tests.steper_agent.retrieval.stacks import Stack, hits_of, serving
+from tests.waiting import eventually
 
 JSON = {"content-type": "application/json"}
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 import queue
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from steper_agent.students.usher import Usher
 from tests.steper_agent.students.conftest import Made
 from tests.steper_agent.students.others import promote, start
 from tests.steper_agent.students.registries import reweighed
+from tests.waiting import eventually
 
 ASK = [HumanMessage("Question: who wrote the book?")]
 
@@ -34,13 +34,6 @@ def base(made: Made) -> Iterator[LocalChatModel]:
     model = LocalChatModel(path=str(made.base), max_tokens=8)
     yield model
     model.engine.close()
-
-
-def soon(happened: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 60
-    while not happened() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return happened()
 
 
 def test_what_is_promoted_elsewhere_comes_to_serve_here_and_the_old_one_leaves_with_its_last_run(
@@ -54,16 +47,16 @@ def test_what_is_promoted_elsewhere_comes_to_serve_here_and_the_old_one_leaves_w
         assert slot.current == first, "who is live serves from the first request on"
         slot.lease("run")
         start(promote, registry.folder, [second]).join()
-        assert soon(lambda: slot.current == second)
+        assert eventually(lambda: slot.current == second, 60)
         assert first in slot.loaded, "a run still has it"
         assert first in registry.prune(keep=0, dry_run=True).held, "and so its folder stays"
         slot.release("run")
-        assert soon(lambda: slot.loaded == (second,))
+        assert eventually(lambda: slot.loaded == (second,), 60)
         registry.rollback()
-        assert soon(lambda: slot.current == first)
+        assert eventually(lambda: slot.current == first, 60)
         registry.rollback()
-        assert soon(lambda: slot.current == base.version)
-        assert soon(lambda: base.engine.adapters == ())
+        assert eventually(lambda: slot.current == base.version, 60)
+        assert eventually(lambda: base.engine.adapters == (), 60)
     swaps = [told.get(timeout=5) for _ in range(4)]
     assert [(swap.before, swap.after, swap.ok) for swap in swaps] == [
         (base.version, first, True), (first, second, True), (second, first, True), (first, base.version, True),
@@ -87,7 +80,7 @@ def test_a_student_that_does_not_say_what_its_trainer_saw_is_refused_and_the_old
         expected = slot.model(slot.current).invoke(ASK).text
         registry.add(spoilt)
         registry.promote(card.name)
-        assert soon(lambda: any(event.action == "refused" for event in registry.history.read()))
+        assert eventually(lambda: any(event.action == "refused" for event in registry.history.read()), 60)
         assert slot.current == made.names[0]
         assert slot.model(slot.current).invoke(ASK).text == expected
         assert len(base.engine.adapters) == 1
@@ -122,7 +115,7 @@ def test_on_a_full_disk_nothing_changes_until_there_is_room(
         assert (slot.current, slot.model(first).invoke(ASK).text) == (first, expected)
         assert files_of(registry) == before
         registry.promote(second)
-        assert soon(lambda: slot.current == second)
+        assert eventually(lambda: slot.current == second, 60)
 
 
 def files_of(registry: Registry) -> dict[Path, bytes]:

@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from steper_agent.vllm import leash
+from tests.processes import has_ended
+from tests.waiting import eventually
 
 TREE = """
 import subprocess, sys, time, os
@@ -27,29 +28,11 @@ time.sleep(600)
 
 
 def pids(file: Path) -> list[int]:
-    deadline = time.monotonic() + 30
-    while not (file.is_file() and file.read_text().endswith("\n")):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    assert eventually(lambda: file.is_file() and file.read_text().endswith("\n"), 30)
     return [int(word) for word in file.read_text().split()]
 
 
-def gone(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return True
-    return state == "Z"  # Dead, and not yet reaped by whoever adopted it.
-
-
-def soon(happened: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 30
-    while not happened() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return happened()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux's leash is killed with its server")
 @pytest.mark.parametrize("killed", ["holder", "leash"])
 def test_no_kill_leaves_a_process_behind(tmp_path: Path, killed: str) -> None:
     told = tmp_path / "pids"
@@ -57,11 +40,11 @@ def test_no_kill_leaves_a_process_behind(tmp_path: Path, killed: str) -> None:
         server, engine = pids(told)
         (held,) = pids(Path(f"{told}.leash"))
         os.kill(holder.pid if killed == "holder" else held, signal.SIGKILL)
-        assert soon(lambda: gone(server))
+        assert eventually(lambda: has_ended(server), 30)
         # An engine whose server is killed from outside ends by itself in vLLM; only a held leash ends a whole group.
-        assert killed == "leash" or soon(lambda: gone(engine))
+        assert killed == "leash" or eventually(lambda: has_ended(engine), 30)
         holder.kill()
-    if not gone(engine):
+    with suppress(ProcessLookupError):
         os.kill(engine, signal.SIGKILL)
 
 

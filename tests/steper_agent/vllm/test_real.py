@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 from langchain_core.messages import HumanMessage
 from pydantic import BaseModel, Field
@@ -20,6 +18,7 @@ from steper_agent.students.golden import TIE
 from steper_agent.vllm.client import Client, Endpoint
 from steper_agent.vllm.guard import CLOSED, LOADING, OPEN
 from steper_agent.vllm.served_base import attach_base
+from tests.processes import family, kill
 from tests.served import Serving, needs_vllm
 from tests.tiny import tiny_adapter, tiny_base
 
@@ -202,11 +201,10 @@ async def test_requests_outlive_the_death_of_the_server_and_students_are_there_a
         return text
 
     assert server.pid
-    processes = psutil.Process(server.pid).children(recursive=True)
+    processes = family(server.pid)
     asking = [asyncio.create_task(asked(model)) for model in (base, student)]
     await died.wait()
-    for process in processes:
-        process.send_signal(signal.SIGKILL)
+    kill(processes)
     assert await asyncio.gather(*asking) == expected
     assert server.restarts == restarts + 1
     assert student.version in serving.base.client.models()

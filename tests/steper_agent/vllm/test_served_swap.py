@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
 import pytest
 from langchain_core.messages import HumanMessage
 from safetensors.torch import load_file, save_file
@@ -22,7 +19,9 @@ from steper_agent.students.student import read_card, save_student
 from steper_agent.students.swap import Terms, swap_student
 from steper_agent.students.weights import ADAPTER_WEIGHTS
 from steper_agent.vllm.model import VllmChatModel
+from tests.processes import family, kill
 from tests.served import Serving, needs_vllm
+from tests.waiting import eventually
 
 pytestmark = [needs_vllm, pytest.mark.timeout(600)]
 ASK = [HumanMessage("Question: who wrote the book of the town?")]
@@ -92,11 +91,10 @@ def student_with_golden(serving: Serving, seated: Seated, seed: int, folder: Pat
     return folder
 
 
-def kill(serving: Serving) -> None:
+def kill_server(serving: Serving) -> None:
     assert serving.base.server
     assert serving.base.server.pid
-    for process in psutil.Process(serving.base.server.pid).children(recursive=True):
-        process.send_signal(signal.SIGKILL)
+    kill(family(serving.base.server.pid))
 
 
 def swapped(seated: Seated, folder: Path, at: str = "", do: Callable[[], None] = lambda: None) -> SwapReport:
@@ -173,10 +171,8 @@ def test_a_server_that_dies_in_the_middle_is_back_with_whom_it_served(serving: S
     assert server
     before = server.restarts
     with people_asking(seated.slot, {}) as wrong:
-        report = swapped(seated, fifth, phase, lambda: kill(serving))
-        deadline = time.monotonic() + 300
-        while server.restarts == before and time.monotonic() < deadline:
-            time.sleep(0.1)
+        report = swapped(seated, fifth, phase, lambda: kill_server(serving))
+        assert eventually(lambda: server.restarts > before, 300)
         if not report.ok:
             assert "no answer" in report.reason
             assert seated.slot.current == seated.first
