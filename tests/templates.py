@@ -1,4 +1,4 @@
-"""Three small tokenizers with the shapes that matter: ChatML (Qwen2.5), headers (Llama 3.1), brackets (Mistral v3).
+"""Small tokenizers with the shapes that matter: ChatML (Qwen2.5; Qwen3 and its thinking kind), headers (Llama 3.1), brackets (Mistral v3).
 
 Their vocabularies are learnt from a few lines; how they part text, their control tokens and the structure of their
 chat templates are those of the families, odd habits included.
@@ -7,6 +7,7 @@ chat templates are those of the families, odd habits included.
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from typing import Any
 
@@ -24,6 +25,10 @@ WORDS = (
     r"|\s+(?!\S)|\s+"
 )
 """GPT-4's way of parting text, which Qwen and Llama 3 took over: punctuation takes the newlines after it along."""
+
+CONTROL = re.compile(r"<[|｜]?/?[a-zA-Z_▁-]+[|｜]?>|\[/?[A-Z_]+\]")
+SHOWN = re.compile(r"</?(?:think|tools?|tool_\w+|function|parameter)>")
+"""Control tokens that are not "special": decoding shows them."""
 
 CHATML = """
 {%- if tools %}
@@ -44,10 +49,11 @@ CHATML = """
     {{- '<|im_start|>system\nBe helpful.<|im_end|>\n' }}
 {%- endif %}
 {%- for message in messages %}
+    {%- set thought = '\n<think>\n\n</think>\n' if thinks and loop.last and message.role == 'assistant' else '' %}
     {%- if message.role == 'user' or (message.role == 'system' and not loop.first) or (message.role == 'assistant' and not message.tool_calls) %}
-        {{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>' + '\n' }}
+        {{- '<|im_start|>' + message.role + thought + '\n' + message.content + '<|im_end|>' + '\n' }}
     {%- elif message.role == 'assistant' %}
-        {{- '<|im_start|>' + message.role }}
+        {{- '<|im_start|>' + message.role + thought }}
         {%- if message.content %}
             {{- '\n' + message.content }}
         {%- endif %}
@@ -68,9 +74,15 @@ CHATML = """
     {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}
-    {{- '<|im_start|>assistant\n' }}
+    {{- '<|im_start|>assistant\n' + ('<think>\n' if opens else '') }}
 {%- endif %}
 """
+
+QWEN3 = "{%- set thinks = true %}" + CHATML
+"""Shows an empty thought before the last turn, and forgets it once another turn follows."""
+
+THINKING = "{%- set opens = true %}" + QWEN3
+"""Opens the thought itself where it asks for a turn, as those of QwQ, Qwen3-Thinking and DeepSeek-R1 do."""
 
 LLAMA = """
 {{- bos_token }}
@@ -186,16 +198,17 @@ MISTRAL = """
 @cache
 def tokenizers() -> dict[str, PreTrainedTokenizerFast]:
     """One tokenizer of each family, by its name; shared by all tests, so never change them."""
-    return {"chatml": _chatml(), "llama": _llama(), "mistral": _mistral()}
+    chatml = {"chatml": CHATML, "qwen3": QWEN3, "thinking": THINKING}
+    return {**{name: _chatml(template) for name, template in chatml.items()}, "llama": _llama(), "mistral": _mistral()}
 
 
-def _chatml() -> PreTrainedTokenizerFast:
+def _chatml(template: str) -> PreTrainedTokenizerFast:
     inner = _byte_level()
     inner.normalizer = normalizers.NFC()
     # As in Qwen2.5: control tokens, but not "special" ones, so decoding shows them.
-    inner.add_tokens([AddedToken(one, special=False, normalized=False) for one in ("<tool_call>", "</tool_call>")])
+    inner.add_tokens([AddedToken(one, special=False, normalized=False) for one in ("<tool_call>", "</tool_call>", "<think>", "</think>")])
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_prefix|>"]
-    return _with(inner, CHATML, special, pad_token="<|endoftext|>", eos_token="<|im_end|>")
+    return _with(inner, template, special, pad_token="<|endoftext|>", eos_token="<|im_end|>")
 
 
 def _llama() -> PreTrainedTokenizerFast:
@@ -234,6 +247,19 @@ def _byte_level() -> Tokenizer:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     inner.train_from_iterator(TEXT, trainers.BpeTrainer(vocab_size=380, initial_alphabet=alphabet, show_progress=False))
     return inner
+
+
+def tokenizer_for(template: str) -> PreTrainedTokenizerFast:
+    """One that knows the control tokens of a chat template, and which of them ends a turn."""
+    inner = _byte_level()
+    control = sorted({found[0] for found in CONTROL.finditer(template)})
+    inner.add_tokens([AddedToken(one, special=False, normalized=False) for one in control if SHOWN.fullmatch(one)])
+    special = [*(one for one in control if not SHOWN.fullmatch(one)), "<s>", "</s>"]
+    tokenizer = _with(inner, template, special, bos_token="<s>", eos_token="</s>")
+    turns = [{"role": "user", "content": "the river"}, {"role": "assistant", "content": "the town"}]
+    ends = CONTROL.findall(tokenizer.apply_chat_template(turns, tokenize=False).rpartition("the town")[2])
+    tokenizer.eos_token = ends[-1] if ends else "</s>"
+    return tokenizer
 
 
 def _with(inner: Tokenizer, template: str, special: list[str], **named: Any) -> PreTrainedTokenizerFast:

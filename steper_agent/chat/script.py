@@ -6,21 +6,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import date
-from functools import lru_cache
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from steper_agent.chat.codec import Codec
-from steper_agent.chat.turns import Part, Turn, defused, folded, native_turns, plain_turns
+from steper_agent.chat.template import PLACE, as_written, keeps_system, place, writes_calls
+from steper_agent.chat.turns import Turn, defused, folded, native_turns, plain_turns
 from steper_agent.errors import ModelError
-
-# A `place`, found again. The quote tells, by the backslashes before it, how many times a template put the content into JSON.
-PLACE = re.compile(r'(?:\ue000|(\\ue000))(\d+)(\\*)"(?:\ue001|\\ue001)')
-
-# Tells how a template treats the system's words.
-PROBE = [Turn({"role": role}, [Part("x")]) for role in ("system", "user", "assistant", "user")]
 
 
 class Script:
@@ -30,8 +23,7 @@ class Script:
         self.codec = Codec.of(tokenizer)
         self._tokenizer = tokenizer
         self._tools = [defused(tool, self.codec.defuse) for tool in tools]
-        template = tokenizer.get_chat_template(tools=self._tools or None)
-        self._native = bool(re.search(r"\btools\b", template))
+        self._native = writes_calls(tokenizer, tokenizer.get_chat_template(tools=self._tools or None))
 
     def prompt(self, messages: Sequence[BaseMessage]) -> list[int]:
         """Ids that ask for the next turn of the assistant."""
@@ -45,15 +37,31 @@ class Script:
     def turn(self, messages: Sequence[BaseMessage]) -> list[int]:
         """Ids of the closing turn as the assistant writes it after `prompt`, up to its end token."""
         asked, _ = self._written(messages[:-1], ask=True)
-        text, turns = self._written(messages, ask=False)
-        if not text.startswith(asked):
-            raise ModelError(
-                "the chat template asks for a turn otherwise than it prints it", where=f"message {len(messages) - 1}",
-                fix="use a template whose generation prompt is the beginning of the assistant's turn",
-            )  # fmt: skip
-        ids = self._ids(text[len(asked) :], turns)
         end = self._tokenizer.eos_token_id
+        text, turns = self._followed(messages)
+        ids = self._ids(text[len(asked) :], turns) if text.startswith(asked) else []
+        if end not in ids:
+            text, turns = self._written(messages, ask=False)
+            if not text.startswith(asked):
+                raise ModelError(
+                    "the chat template asks for a turn otherwise than it prints it", where=f"message {len(messages) - 1}",
+                    fix="use a template whose generation prompt is the beginning of the assistant's turn",
+                )  # fmt: skip
+            ids = self._ids(text[len(asked) :], turns)
         return ids[: ids.index(end) + 1] if end in ids else ids
+
+    def _followed(self, messages: Sequence[BaseMessage]) -> tuple[str, list[Turn]]:
+        """What stands before the content of a message that follows. The prompts to come show the closing turn as it stands there,
+        and some templates (Qwen3's) write otherwise, with an empty thought, what nothing follows. Empty if nothing may follow."""
+        from jinja2 import TemplateError
+
+        calls = messages[-1].tool_calls if isinstance(messages[-1], AIMessage) else []
+        after = ToolMessage("x", tool_call_id=calls[0]["id"]) if calls else HumanMessage("x")
+        try:
+            text, turns = self._written([*messages, after], ask=False)
+        except TemplateError:
+            return "", []
+        return text.partition(place(len(turns) - 1))[0], turns
 
     def _borders(self, messages: Sequence[BaseMessage], text: str) -> list[int]:
         """Where the assistant began to write, and where it ended if no token says so: ids on both sides of a border were
@@ -122,37 +130,3 @@ class Script:
             ids += self.codec.markup(space + text) if part.ours else self.codec.encode(space + text)
             space = ""
         return ids
-
-
-@lru_cache(maxsize=4)
-def keeps_system(tokenizer: Any, template: str) -> bool:
-    """Whether the system's words stand first in this template and stay there; some refuse them, drop them, or let them
-    wander to the newest question. Kept, because every prompt asks."""
-    from jinja2 import TemplateError
-
-    try:
-        text = as_written(tokenizer, PROBE, None, ask=True, chat_template=template)
-    except TemplateError:
-        return False
-    first = PLACE.search(text)
-    return first is not None and int(first[2]) == 0
-
-
-def as_written(tokenizer: Any, turns: Sequence[Turn], tools: list[Any] | None, *, ask: bool, **chosen: str) -> str:
-    """The turns as the template writes them, with a `place` for every content."""
-    chat = [{**turn.fields, "content": place(number) if turn.content else ""} for number, turn in enumerate(turns)]
-    return str(
-        tokenizer.apply_chat_template(
-            chat, tools=tools, add_generation_prompt=ask, tokenize=False, strftime_now=same_day, **chosen
-        )
-    )
-
-
-def place(number: int) -> str:
-    """What stands for the content of a turn while the template writes."""
-    return f'\ue000{number}"\ue001'
-
-
-def same_day(form: str) -> str:
-    """What templates get that would print today's date: a student must be served the prompt it was taught."""
-    return date(2024, 7, 26).strftime(form)

@@ -23,8 +23,10 @@ from tests.tiny import tiny_tokenizer
 
 SEARCH = {"type": "function", "function": {"name": "search", "description": "finds passages\nof a town",
           "parameters": {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]}}}  # fmt: skip
+OPENING = "<think>\n"
+"""A thought opened by the template; the prompt leaves that to the model."""
 NO_TOOLS: list[dict[str, Any]] = []
-NAMES = ["chatml", "llama", "mistral", "tiny"]
+NAMES = [*tokenizers(), "tiny"]
 laws = settings(max_examples=40, deadline=None)
 
 
@@ -230,7 +232,7 @@ def _newlines() -> Tokenizer:
 
 
 def test_a_template_that_rewrites_history_is_an_error() -> None:
-    thinking = "{% if loop.last and message['role'] == 'assistant' %}{{ 'Hm. ' }}{% endif %}{{ message['content']"
+    thinking = "{% if not add_generation_prompt and message['role'] == 'assistant' %}{{ 'Hm. ' }}{% endif %}{{ message['content']"
     forgetful = with_template(str(tiny_tokenizer().chat_template).replace("+ message['content']", "}}" + thinking))
     talk = [HumanMessage("Who?"), AIMessage("Ada."), HumanMessage("Sure?"), AIMessage("Yes.")]
     assert len(segments(talk[:2], forgetful)) == 2
@@ -262,13 +264,12 @@ def test_ordinary_conversations_have_the_ids_of_the_templates_own_text(name: str
     talk = [HumanMessage(texts[0]), AIMessage(texts[1]), HumanMessage(texts[2])]
     ids = render(talk, tokenizer)
     settings: dict[str, Any] = {"add_generation_prompt": True, "strftime_now": lambda _form: "26 Jul 2024"}
-    assert ids == tokenizer.apply_chat_template(chat, return_dict=False, **settings)
-    assert tokenizer.decode(ids) == tokenizer.decode(
-        tokenizer.encode(tokenizer.apply_chat_template(chat, tokenize=False, **settings), add_special_tokens=False)
-    )
+    written = tokenizer.apply_chat_template(chat, tokenize=False, **settings).removesuffix(OPENING)
+    assert ids == tokenizer.encode(written, add_special_tokens=False)
+    assert name == "thinking" or ids == tokenizer.apply_chat_template(chat, return_dict=False, **settings)
 
 
-@pytest.mark.parametrize("name", ["chatml", "llama", "mistral"])
+@pytest.mark.parametrize("name", tokenizers())
 @pytest.mark.parametrize("text", ["Ada", 'a "quoted" \\ line\nand é more', "tab\there"])
 def test_conversations_with_tools_read_as_the_template_writes_them(name: str, text: str) -> None:
     tokenizer = TOKENIZERS[name]
@@ -276,7 +277,7 @@ def test_conversations_with_tools_read_as_the_template_writes_them(name: str, te
     chat = [{"role": "user", "content": text}, {"role": "assistant", "content": "", "tool_calls": [call]},
             {"role": "tool", "content": text, "name": "search", "tool_call_id": "call00001"}]  # fmt: skip
     settings: dict[str, Any] = {"add_generation_prompt": True, "strftime_now": lambda _form: "26 Jul 2024"}
-    written = tokenizer.apply_chat_template(chat, tools=[SEARCH], tokenize=False, **settings)
+    written = tokenizer.apply_chat_template(chat, tools=[SEARCH], tokenize=False, **settings).removesuffix(OPENING)
     talk = [HumanMessage(text), called(text, "some-other-id"), ToolMessage(text, tool_call_id="some-other-id")]
     assert tokenizer.decode(render(talk, tokenizer, [SEARCH])) == written
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +13,7 @@ from graphs.strategies import strategy_named
 from graphs.strategies.strategy import SEARCH, Chain, calls_of
 from graphs.strategies.tool_calling import SEARCH_TOOL
 from steper_agent.chat.codec import Codec
-from steper_agent.chat.script import as_written, place
+from steper_agent.chat.template import as_written, place
 from steper_agent.chat.turns import MARKUP, Part, Turn
 from steper_agent.errors import ConfigError
 from steper_agent.prompts import segments
@@ -94,14 +95,21 @@ def chain_at(trajectory: Trajectory, step: int, steps: Sequence[Step]) -> Chain:
 
 
 def check_template(tokenizer: Any, where: object) -> None:
-    """What ends the assistant's turn in the chat template must be one token: a student that has to spell its end out in
-    pieces was never taught to stop, and no engine would know that it did.
+    """The chat template must show what is said, and end the assistant's turn with one token: a student that has to spell its
+    end out in pieces was never taught to stop, and no engine would know that it did.
 
     Raises:
-        ConfigError: the tokenizer makes several ids of it, or none that it knows.
+        ConfigError: the template shows no text, or the tokenizer makes several ids of the turn's end, or none that it knows.
     """
-    turns = [Turn({"role": role}, [Part("x")]) for role in ("user", "assistant")]
-    after = as_written(tokenizer, turns, None, ask=False).rpartition(place(1))[2]
+    from jinja2 import TemplateError
+
+    text, turns = "", [Turn({"role": role}, [Part("x")]) for role in ("user", "assistant")]
+    with suppress(TemplateError):
+        text = as_written(tokenizer, turns, None, ask=False)
+    shown, said, after = text.rpartition(place(1))
+    if not said or place(0) not in shown:
+        raise ConfigError("the chat template does not show what is said", where=where,
+                          fix="take a base that is made for texts: models of pictures want them in parts")
     found = MARKUP.match(after.lstrip())
     if found is None:
         return

@@ -153,6 +153,14 @@ def test_a_tokenizer_that_belongs_to_its_template_passes(family: str) -> None:
     check_template({**tokenizers(), "tiny": tiny_tokenizer()}[family], "base")
 
 
+@pytest.mark.parametrize("shows", ["m.content[0].text", "raise_exception('no texts')", "'<image>' if m.content is string"])
+def test_a_template_that_shows_no_text_is_refused_before_anything_is_taught(shows: str) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = f"{{% for m in messages %}}{{{{ m.role }}}}:{{{{ {shows} }}}};{{% endfor %}}"
+    with pytest.raises(ConfigError, match=r"does not show what is said(.|\n)*here"):
+        check_template(tokenizer, "here")
+
+
 def test_a_template_whose_end_the_tokenizer_splits_is_refused_by_name() -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = tokenizers()["chatml"].chat_template
