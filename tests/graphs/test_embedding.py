@@ -389,12 +389,10 @@ async def test_a_model_that_hangs_is_a_timeout(tmp_path: Path) -> None:
     class Hanging(Script):
         async def _agenerate(self, *args: Any, **kwargs: Any) -> Any:
             del args, kwargs
-            await asyncio.sleep(30)
+            await asyncio.Event().wait()
 
-    start = time.monotonic()
     with Journal(tmp_path / "j.jsonl") as journal, pytest.raises(TimeoutError):
         await build_graph(Context(Hanging(lines=()), SHELF, timeout=0.05, journal=journal), retry=None).ainvoke({"question": "Emma?"})
-    assert time.monotonic() - start < 5
     assert [r.outcome for r in read(tmp_path / "j.jsonl") if isinstance(r, NodeRecord)][-1] == "timeout"
 
 
@@ -416,15 +414,18 @@ async def test_sync_and_async_calls_may_be_mixed_whatever_loop_a_client_is_bound
 
 
 def test_a_sync_call_that_hangs_is_a_timeout_too() -> None:
+    let_go = threading.Event()
+
     class Hanging(Script):
         def _generate(self, *args: Any, **kwargs: Any) -> Any:
             del args, kwargs
-            time.sleep(1.0)
+            let_go.wait()
 
-    start = time.monotonic()
-    with pytest.raises(TimeoutError):
-        build_graph(Context(Hanging(lines=()), SHELF, timeout=0.05), retry=None).invoke({"question": "Emma?"})
-    assert time.monotonic() - start < 0.9
+    try:
+        with pytest.raises(TimeoutError):
+            build_graph(Context(Hanging(lines=()), SHELF, timeout=0.05), retry=None).invoke({"question": "Emma?"})
+    finally:
+        let_go.set()
 
 
 def test_searches_are_cached_by_index_query_and_k() -> None:

@@ -100,7 +100,7 @@ def test_stopped_while_it_starts_it_leaves_nothing_behind_either(base: Path, tmp
     sleeper.chmod(0o755)
     (tmp_path / "tmp").mkdir()
     with started(base, "--port", 0, **{PYTHON: str(sleeper), "TMPDIR": str(tmp_path / "tmp")}) as process:
-        assert eventually(lambda: any(is_named(one, "sleep") for one in family(process.pid)), 30)
+        assert eventually(lambda: any(is_named(one, "sleep") for one in family(process.pid)))
         servers = family(process.pid)
         process.send_signal(told)
         assert process.wait(30) == 130

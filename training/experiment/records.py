@@ -40,6 +40,8 @@ class Row(Record):
     """How well each kind of step was done, from 0 to 1; empty where the verdicts do not say."""
     marks: dict[Kind, float]
     """Mean mark of the judge, from 1 to 5; empty without one."""
+    unread: int = 0
+    """Replies of the judge, over all seeds, that could not be read: those runs have no marks."""
     faults: dict[str, float]
     """Share of questions with each cause of failure, mean over seeds: the first thing that went wrong, where the verdicts say that."""
     support: float | None

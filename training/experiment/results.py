@@ -89,7 +89,7 @@ class _Results:
         return Row(
             name=row.name, test=self.test, em=tuple(map(float, judgements(found, "em").mean(axis=1))), mean=metrics["em"].mean,
             interval=metrics["em"].interval, n=metrics["em"].n, metrics=metrics, groups=self._groups(found), abilities=self._abilities(found),
-            marks=_marks(found), faults=_faults(found), support=_mean(support), searches=_mean([one.report.evaluation.steps for one in found]) or 0.0,
+            marks=_marks(found), unread=sum(one.report.unread for one in found), faults=_faults(found), support=_mean(support), searches=_mean([one.report.evaluation.steps for one in found]) or 0.0,
             seconds=_mean([cost.seconds_mean for cost in costs if cost]), tokens_read=_mean([cost.prompt_tokens for cost in costs if cost]),
             tokens_written=_mean([cost.completion_tokens for cost in costs if cost]), seeds=tuple(one.cell.seed for one in ones),
             strategy=self.shop.strategy(row), models=tuple(one.report.model for one in found), parameters=parameters(self.shop, row, ones[0]),

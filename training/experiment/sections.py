@@ -127,10 +127,12 @@ def _abilities(rows: Sequence[Row]) -> Section | None:
 
 
 def _marks(rows: Sequence[Row]) -> Section | None:
-    if not any(row.marks for row in rows):
+    if not any(row.marks or row.unread for row in rows):
         return None
-    table = [["row", *KINDS], *([row.name, *(f"{row.marks[kind]:.2f}" if kind in row.marks else "–" for kind in KINDS)] for row in rows)]
-    return Section("Marks of the judge", "How a model rates each kind of step, from 1 to 5: means over seeds and questions.", table)
+    table = [["row", *KINDS, "unread"]]
+    table += [[row.name, *(f"{row.marks[kind]:.2f}" if kind in row.marks else "–" for kind in KINDS), str(row.unread)] for row in rows]
+    words = "How a model rates each kind of step, from 1 to 5: means over seeds and questions. Unread: its replies that could not be read, whose runs have no marks."
+    return Section("Marks of the judge", words, table)
 
 
 def _ability(row: Row) -> Mapping[str, Group]:

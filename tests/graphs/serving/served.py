@@ -65,7 +65,7 @@ class Waiting(BaseChatModel):
         return "waiting"
 
     def wait_started(self) -> None:
-        assert self._started.acquire(timeout=5)
+        assert self._started.acquire(timeout=60)
 
     def wait_cancelled(self) -> None:
         assert self._cancelled.wait(5)

@@ -229,17 +229,15 @@ async def test_many_lexical_queries_are_shared_out_over_the_workers() -> None:
     assert most == 4
 
 
-async def test_sixty_four_askers_are_served_three_times_as_fast_as_one_after_the_other() -> None:
+async def test_sixty_four_askers_share_a_few_searches() -> None:
     stack = Stack(seconds=0.005)
     queries = [f"q{n}" for n in range(64)]
     batcher = Batcher(stack.search_many)
-    start = time.perf_counter()
     for query in queries:
         await batcher.search(query, 4)
-    alone = time.perf_counter() - start
-    start = time.perf_counter()
+    assert len(stack.calls) == 64
     await asyncio.gather(*(batcher.search(query, 4) for query in queries))
-    assert alone > 3 * (time.perf_counter() - start)
+    assert len(stack.calls) - 64 <= 64 / 3
 
 
 async def test_a_closed_batcher_tells_who_waits_and_who_comes() -> None:

@@ -28,7 +28,7 @@ time.sleep(600)
 
 
 def pids(file: Path) -> list[int]:
-    assert eventually(lambda: file.is_file() and file.read_text().endswith("\n"), 30)
+    assert eventually(lambda: file.is_file() and file.read_text().endswith("\n"))
     return [int(word) for word in file.read_text().split()]
 
 
@@ -40,9 +40,9 @@ def test_no_kill_leaves_a_process_behind(tmp_path: Path, killed: str) -> None:
         server, engine = pids(told)
         (held,) = pids(Path(f"{told}.leash"))
         os.kill(holder.pid if killed == "holder" else held, signal.SIGKILL)
-        assert eventually(lambda: has_ended(server), 30)
+        assert eventually(lambda: has_ended(server))
         # An engine whose server is killed from outside ends by itself in vLLM; only a held leash ends a whole group.
-        assert killed == "leash" or eventually(lambda: has_ended(engine), 30)
+        assert killed == "leash" or eventually(lambda: has_ended(engine))
         holder.kill()
     with suppress(ProcessLookupError):
         os.kill(engine, signal.SIGKILL)

@@ -70,18 +70,18 @@ def started(folder: Path) -> list[int]:
 def test_a_restart_that_fails_is_tried_again_while_people_wait(stand_in: Path) -> None:
     with plan(stand_in, "answers", "dies", "answers") as server:
         os.kill(started(stand_in)[0], signal.SIGKILL)
-        assert eventually(lambda: not server.is_ready, 30)
+        assert eventually(lambda: not server.is_ready)
         server.wait_ready(30)
         assert not server.is_over
-        assert eventually(lambda: server.restarts == 1, 30)
+        assert eventually(lambda: server.restarts == 1)
     assert len(started(stand_in)) == 3
 
 
 def test_told_to_stop_while_it_starts_again_it_leaves_nobody_behind(stand_in: Path) -> None:
     with plan(stand_in, "answers", "sleeps") as server:
         os.kill(started(stand_in)[0], signal.SIGKILL)
-        assert eventually(lambda: len(started(stand_in)) == 2, 30)
-    assert eventually(lambda: all(has_ended(pid) for pid in started(stand_in)), 30)
+        assert eventually(lambda: len(started(stand_in)) == 2)
+    assert eventually(lambda: all(has_ended(pid) for pid in started(stand_in)))
     assert not server.folder.exists()
 
 
@@ -89,7 +89,7 @@ def test_a_restart_that_is_too_slow_is_ended_and_tried_again(stand_in: Path) -> 
     with plan(stand_in, "answers", "sleeps", "answers") as server:
         server.start_timeout = 1.0
         os.kill(started(stand_in)[0], signal.SIGKILL)
-        assert eventually(lambda: not server.is_ready, 30)
+        assert eventually(lambda: not server.is_ready)
         server.wait_ready(30)
         assert has_ended(started(stand_in)[1])
 
@@ -100,7 +100,7 @@ def test_restarts_that_are_all_too_slow_come_to_an_end(stand_in: Path, monkeypat
     with plan(stand_in, "answers", "sleeps") as server:
         server.start_timeout = 0.6
         os.kill(started(stand_in)[0], signal.SIGKILL)
-        assert eventually(lambda: server.is_over, 30)
+        assert eventually(lambda: server.is_over)
         with pytest.raises(ModelError, match="it died 3 times"):
             server.wait_ready(0)
     assert len(started(stand_in)) == 3

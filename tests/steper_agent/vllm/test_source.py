@@ -121,11 +121,8 @@ async def test_a_refusal_is_told_at_once_and_not_tried_again(status: int) -> Non
 
 
 async def test_patience_ends() -> None:
-    with scripted(lambda *_: iter([503])) as (url, bodies):
-        start = time.monotonic()
-        with pytest.raises(ModelError, match="does not answer"):
-            list(source(url, patience=0.5).stream(REQUEST))
-        assert time.monotonic() - start < 10
+    with scripted(lambda *_: iter([503])) as (url, bodies), pytest.raises(ModelError, match="does not answer"):
+        list(source(url, patience=0.5).stream(REQUEST))
     assert len(bodies) > 1
     with pytest.raises(ModelError, match="does not answer"):
         [event async for event in source("http://127.0.0.1:9", patience=0.3).astream(REQUEST)]

@@ -66,6 +66,8 @@ def test_there_is_a_section_for_all_that_was_asked_for(sections: list[Section]) 
 def test_what_nobody_speaks_of_has_no_section() -> None:
     bare = row("one", 0.5, trained=None, abilities={}, marks={}, faults={}, groups={})
     told = report().model_copy(update={"rows": (bare,), "comparisons": (), "sigma": ()})
+    deaf = told.model_copy(update={"rows": (bare.model_copy(update={"unread": 300}),)})
+    assert [one.table for one in sections_of(deaf, {}) if one.title == "Marks of the judge"][0][1:] == [["one", "–", "–", "–", "300"]]
     assert [one.title for one in sections_of(told, {})] == ["Accuracy", "Accuracy against cost", "The same for all rows"]
     assert sections_of(report().model_copy(update={"rows": ()}), {}) == []
 

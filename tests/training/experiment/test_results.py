@@ -14,6 +14,7 @@ from rich.console import Console
 
 from steper_agent.students.weights import count_parameters
 from tests.training.experiment.conftest import ASKED, HEAD, MORE_TESTS, TAUGHT, written
+from training.attribution.records import Mean
 from training.experiment.cells import Workshop, cells_of
 from training.experiment.config import Experiment
 from training.experiment.records import Report
@@ -82,7 +83,8 @@ def test_every_figure_follows_from_the_verdicts(experiment: Experiment, report: 
         held = one.judged["near"]
         verdicts = [verdict.model_copy(update={"em": float(rng.random() < 0.5), "f1": rng.random(), "abilities": {"expansion": rng.random()}})
                     for verdict in held.verdicts]  # fmt: skip
-        made.append(one._replace(judged={"near": held._replace(verdicts=verdicts)}))
+        marked = held.report.model_copy(update={"marks": {"expansion": Mean(mean=3.5, ci=(3, 4), n=ASKED - 1)}, "unread": 1})
+        made.append(one._replace(judged={"near": held._replace(verdicts=verdicts, report=marked)}))
     found = report_of(shop, made)
     told = {name: [one.judged["near"].verdicts for one in made if one.cell.row.name == name] for name in ("vanilla", "stepwise", "teacher")}
     for row in found.rows:
@@ -90,6 +92,7 @@ def test_every_figure_follows_from_the_verdicts(experiment: Experiment, report: 
         assert row.em == tuple(np.mean([verdict.em for verdict in seed]) for seed in seeds)
         assert row.metrics["f1"].mean == pytest.approx(np.mean([verdict.f1 for seed in seeds for verdict in seed]))
         assert row.abilities["expansion"].mean == pytest.approx(np.mean([verdict.abilities["expansion"] for seed in seeds for verdict in seed]))
+        assert (row.marks, row.unread) == ({"expansion": 3.5}, len(seeds))
         assert sum(group.mean * group.n for group in row.groups["hops"].values()) == pytest.approx(row.mean * row.n)
     for one in found.comparisons:
         gains = np.mean([[v.em for v in seed] for seed in told[one.name]], axis=0) - np.mean([[v.em for v in seed] for seed in told["vanilla"]], axis=0)

@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -304,14 +303,12 @@ def test_an_exchange_that_cannot_be_written_whole_is_not_written_at_all(store, m
 
 def test_ten_thousand_conversations_are_no_burden(path):
     fill(path, 10_000)
-    began = time.perf_counter()
     store = Conversations(path)
     assert store.count() == 10_000
     assert [one.title for one in store.page("", 9_990, 10)] == [f"title {n}" for n in range(9, -1, -1)]
     assert [one.title for one in store.page("title 4321")] == ["title 4321"]
     store.delete(store.add(store.begin("").id, exchange()).id)
     store.close()
-    assert time.perf_counter() - began < 2
 
 
 def text_of(markdown: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -295,9 +294,7 @@ async def test_a_refreshed_list_shows_what_was_added_and_keeps_the_cursor(store)
 async def test_ten_thousand_open_at_once_and_are_read_only_where_one_looks(many, size):
     store = Conversations(many)
     async with Screen(store).run_test(size=size) as pilot:
-        began = time.perf_counter()
         text = await settle(pilot)
-        assert time.perf_counter() - began < 2
         assert "10,000 in all" in text
         assert "title 9999" in text
         await pilot.press("end")

@@ -125,7 +125,7 @@ def registry(tmp_path: Path, made: list[Path]) -> Registry:
 
 
 async def soon(pilot: Pilot[None], is_so: Callable[[], bool]) -> None:
-    for _ in range(400):
+    for _ in range(3000):
         if is_so():
             await pilot.pause()
             return
