@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from typing import Any
 
 import pytest
@@ -112,15 +111,12 @@ def outputs(rng: random.Random, count: int) -> list[str]:
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_readers_take_whatever_a_model_writes(name: str) -> None:
-    strategy, slowest = STRATEGIES[name], 0.0
+    strategy = STRATEGIES[name]
     for text in outputs(random.Random(name), 10_000):
-        start = time.perf_counter()
         turn, answer = strategy.read(AIMessage(text), [SEARCH_TOOL]), strategy.read_answer(AIMessage(text))
-        slowest = max(slowest, time.perf_counter() - start)
         assert "\n" not in turn.rationale + turn.answer + answer
         assert all(str(call.arguments["query"]).strip() for call in turn.calls)
         assert bool(turn.fault) <= (not turn.answer)
-    assert slowest < 1.0
 
 
 def test_a_provider_s_calls_of_any_shape_are_taken() -> None:
