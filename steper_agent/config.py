@@ -69,6 +69,13 @@ class Config(Record):
         raise ConfigError(f"unknown key `{key}`", where=where, fix=fix)
 
 
+def parted(given: Any) -> Any:
+    """The words of a setting that may be parted by commas, one value or several. What is no text is left to its type to refuse."""
+    if not isinstance(given, str | list | tuple):
+        return given
+    return [word.strip() for one in ([given] if isinstance(given, str) else given) for word in str(one).split(",") if word.strip()]
+
+
 C = TypeVar("C", bound="Config")
 
 

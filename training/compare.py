@@ -12,14 +12,14 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Annotated, Any, NamedTuple, get_args
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 from rich.console import Console
 from rich.table import Table
 
 from graphs.strategies import ircot
-from steper_agent.config import Config, command_line
+from steper_agent.config import Config, command_line, parted
 from steper_agent.durable import write_atomic
 from steper_agent.errors import JournalError
 from steper_agent.records import Record, Score, View
@@ -50,7 +50,7 @@ class CompareConfig(Config):
     questions: Path = Field(description="questions with gold answers to judge by; what is in them is not taught")
     index: Path = Field(description="index that the students search")
     out: Path = Field(description="run folder: METHOD/dataset, METHOD/distill, METHOD/evaluate, comparison.json, comparison.png")
-    methods: tuple[View, ...] = Field(METHODS, min_length=1, description="what to compare, parted by commas; the first is what others differ from")
+    methods: Annotated[tuple[View, ...], BeforeValidator(parted)] = Field(METHODS, min_length=1, description="what to compare, parted by commas; the first is what others differ from")
     limit: int = Field(0, ge=0, description="ask this many questions, drawn with --seed; 0 = all")
     ungrounded: bool = Field(False, description="teach the rivals that search once also what their one search does not find")
     k: int = Field(0, ge=0, description="passages a search returns; 0: as many as the journal's")
@@ -69,11 +69,10 @@ class CompareConfig(Config):
     bf16: bool = Field(False, description="compute in bfloat16, keep weights in float32")
     seed: int = Field(0, description="of the students' first weights, the data's order, the draw and the bootstrap")
 
-    @field_validator("methods", mode="before")
+    @field_validator("methods")
     @classmethod
-    def _parted(cls, given: Any) -> Any:
-        words = [word.strip() for one in ([given] if isinstance(given, str) else given) for word in str(one).split(",")]
-        return tuple(dict.fromkeys(words))
+    def _each_once(cls, given: tuple[View, ...]) -> tuple[View, ...]:
+        return tuple(dict.fromkeys(given))
 
 
 FREE = ("out", "methods", "limit", "concurrency")

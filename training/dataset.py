@@ -13,11 +13,11 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
-from steper_agent.config import Config, command_line
+from steper_agent.config import Config, command_line, parted
 from steper_agent.durable import digest, digest_file, write_atomic
 from steper_agent.errors import ConfigError, DataError, JournalError
 from steper_agent.journal import trajectories
@@ -46,7 +46,7 @@ class DatasetConfig(Config):
     view: View = Field("stepwise", description="stepwise: one example a step; vanilla: the last step's only; single_step, chain_of_note, "
                                                "sail, self_rag: the chain as these rivals would tell it (docs/comparison.md)")
     ungrounded: bool = Field(False, description="rivals that search once: also teach what their one search does not find")
-    kinds: tuple[Kind, ...] = Field(KINDS, min_length=1, description="kinds of step that make examples, parted by commas")
+    kinds: Annotated[tuple[Kind, ...], BeforeValidator(parted)] = Field(KINDS, min_length=1, description="kinds of step that make examples, parted by commas")
     target: Target = Field("cumulative", description="cumulative: learn all lines so far; incremental: the step's own, for tool_calling")
     max_length: int = Field(0, ge=0, description="tokens; a longer example loses its oldest unneeded passages; 0: the base's context, up to 4096")
     max_dropped: float = Field(0.2, ge=0, le=1, description="share of examples that may be too long, or scored in other tokens; more is an error")
@@ -62,14 +62,11 @@ class DatasetConfig(Config):
     take_seed: int = Field(0, description="of that order; with one seed a smaller part lies in a larger one")
     dry_run: bool = Field(False, description="print what would be made, trimmed and dropped, and write nothing")
 
-    @field_validator("kinds", mode="before")
+    @field_validator("kinds")
     @classmethod
-    def _parted(cls, given: Any) -> Any:
-        """In their own order, each once, so that one choice has one spelling."""
-        if not isinstance(given, str | list | tuple):
-            return given
-        words = [word.strip() for one in ([given] if isinstance(given, str) else given) for word in str(one).split(",")]
-        return tuple(kind for kind in KINDS if kind in words) + tuple(word for word in words if word not in KINDS)
+    def _in_order(cls, given: tuple[Kind, ...]) -> tuple[Kind, ...]:
+        """Each once, so that one choice has one spelling."""
+        return tuple(kind for kind in KINDS if kind in given)
 
 
 FREE = ("out", "max_dropped", "dry_run")

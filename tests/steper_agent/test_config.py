@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import pytest
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from steper_agent.config import Config, command_line
+from steper_agent.config import Config, command_line, parted
 from steper_agent.errors import ConfigError
 
 
@@ -16,6 +17,7 @@ class Bake(Config):
     heat: float = Field(180.0, gt=0, description="degrees")
     learning_rate: float = 1e-3
     tins: tuple[str, ...] = ()
+    toppings: Annotated[tuple[str, ...], BeforeValidator(parted)] = ()
     steam: bool = False
     json_: Path | None = Field(None, description="where to write")
 
@@ -48,6 +50,16 @@ def test_flags_beat_set_beats_file_beats_default(tmp_path, argv, heat):
 
 def test_set_takes_lists_with_commas():
     assert baked("--set", "flour=rye", "--set", "tins=a,b").tins == ("a", "b")
+
+
+@pytest.mark.parametrize("given", ["salt, seeds", ["salt,seeds"], ["salt", "seeds"], " salt,,seeds,"])
+def test_words_may_be_parted_by_commas_wherever_they_come_from(given):
+    assert Bake.of({"flour": "rye", "toppings": given}, "here").toppings == ("salt", "seeds")
+
+
+def test_what_is_no_text_is_left_to_its_type():
+    with pytest.raises(ConfigError, match="toppings(.|\n)*here"):
+        Bake.of({"flour": "rye", "toppings": 5}, "here")
 
 
 def test_a_flag_of_a_list_adds_up():

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
-from steper_agent.config import Config, read_tables
+from steper_agent.config import Config, parted, read_tables
 from steper_agent.errors import ConfigError
 from steper_agent.records import KINDS, Kind, View
 from training.examples.share import ALL, how_many
@@ -61,9 +61,9 @@ class Taught(Config):
     journal: str = Field("", description="name of the [journals] it learns from; it answers in their strategy. The first where none is named")
     base: str = Field("", description="name of one of the [bases]; the first where none is named")
     view: View = Field("stepwise", description="what is taught of a trajectory")
-    kinds: tuple[Kind, ...] = Field(KINDS, min_length=1, description="kinds of step that make examples")
+    kinds: Annotated[tuple[Kind, ...], BeforeValidator(parted)] = Field(KINDS, min_length=1, description="kinds of step that make examples")
     target: Target = Field("cumulative", description="cumulative: learn all lines so far; incremental: the step's own")
-    filters: tuple[Keep, ...] = Field((), description="of the trajectories; right answers only, unless all_answers is named")
+    filters: Annotated[tuple[Keep, ...], BeforeValidator(parted)] = Field((), description="of the trajectories; right answers only, unless all_answers is named")
     trajectories: str = Field(ALL, description="all, a part (1/4) or a number: the first of an order drawn with the seed")
     weighting: str = Field("learned", description="learned, ema, uniform, or fixed:a,b,c (first, middle, last step)")
     sigma_rate: float = Field(0.02, gt=0, description="learning rate of log σ²")
@@ -79,12 +79,16 @@ class Taught(Config):
     seeds: tuple[int, ...] = Field((), description="other seeds than the experiment's")
     tests: tuple[str, ...] = Field((), description="names of the [tests] it is judged on; all where none is named")
 
-    @field_validator("kinds", "filters", mode="before")
+    @field_validator("kinds")
     @classmethod
-    def _parted(cls, given: Any) -> Any:
-        """In an order of their own, each once, so that one choice has one spelling."""
-        words = [word.strip() for one in ([given] if isinstance(given, str) else given) for word in str(one).split(",") if word.strip()]
-        return tuple(kind for kind in KINDS if kind in words) + tuple(sorted(set(words) - set(KINDS)))
+    def _in_order(cls, given: tuple[Kind, ...]) -> tuple[Kind, ...]:
+        """Each once, so that one choice has one spelling."""
+        return tuple(kind for kind in KINDS if kind in given)
+
+    @field_validator("filters")
+    @classmethod
+    def _sorted(cls, given: tuple[Keep, ...]) -> tuple[Keep, ...]:
+        return tuple(sorted(set(given)))
 
     @field_validator("trajectories", mode="before")
     @classmethod
