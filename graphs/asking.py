@@ -7,6 +7,7 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages.ai import add_usage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
@@ -86,9 +87,15 @@ async def ask(
 async def called_until(
     model: Runnable[Any, AIMessage], messages: list[BaseMessage], config: RunnableConfig, stop: list[str] | None
 ) -> AIMessage:
-    """The reply up to the first stop. A thought has lines of its own: one that was cut is asked for once more, to its end."""
+    """The reply up to the first stop. A thought has lines of its own: one that was cut is asked for once more, to its end, and the
+    reply tells what both cost."""
     reply = await called(model, messages, config, stop=stop)
-    return await called(model, messages, config, stop=None) if stop and is_in_thought(reply) else reply
+    if not (stop and is_in_thought(reply)):
+        return reply
+    whole = await called(model, messages, config, stop=None)
+    if not (reply.usage_metadata and whole.usage_metadata):
+        return whole
+    return whole.model_copy(update={"usage_metadata": add_usage(reply.usage_metadata, whole.usage_metadata)})
 
 
 def in_words(messages: Sequence[BaseMessage], tools: Tools) -> list[BaseMessage]:

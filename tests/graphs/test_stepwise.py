@@ -80,11 +80,24 @@ def test_no_provider_is_sent_a_stop_that_it_may_refuse(strategy: str, continues:
     assert {bool(stop) for stop in model.stops} == {continues}
 
 
-def test_a_thought_that_a_stop_cut_is_asked_for_to_its_end() -> None:
-    model = Stopped(lines=("<think>", f"<think>\nWho wrote it?\nJane Austen.\n</think>\n{LINES[0]}", LINES[1]))
-    out = build_graph().invoke({"question": QUESTION}, context=Context(model, SHELF))
+class Counted(Stopped):
+    """Tells what each of its calls cost."""
+
+    def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Any:
+        made = super()._generate(messages, stop, run_manager, **kwargs)
+        made.generations[0].message.usage_metadata = {"input_tokens": 10, "output_tokens": 2, "total_tokens": 12}
+        return made
+
+
+@pytest.mark.parametrize("kind", [Stopped, Counted])
+def test_a_thought_that_a_stop_cut_is_asked_for_to_its_end_and_both_calls_are_paid_for(kind: type[Stopped], tmp_path: Path) -> None:
+    model = kind(lines=("<think>", f"<think>\nWho wrote it?\nJane Austen.\n</think>\n{LINES[0]}", LINES[1]))
+    with Journal(tmp_path / "j.jsonl") as journal:
+        out = build_graph().invoke({"question": QUESTION}, context=Context(model, SHELF, journal=journal))
     assert [step["rationale"] for step in out["steps"]] == list(LINES)
     assert [bool(stop) for stop in model.stops] == [True, False, True]
+    costs = [r.usage.prompt_tokens if r.usage else None for r in read(tmp_path / "j.jsonl") if isinstance(r, NodeRecord) and r.node == "reason"]
+    assert costs == ([20, 10] if kind is Counted else [None, None])
 
 
 def test_an_empty_line_is_a_recorded_parse_error_and_the_question_is_the_query_again(tmp_path: Path) -> None:
