@@ -10,6 +10,7 @@ from graphs.asking import ask, continues, prompt_of, show, tools_of
 from graphs.recording import By, Done, fields_of, recorded
 from graphs.state import Context, QAState, chain_of
 from graphs.strategies import strategy_named
+from graphs.strategies.reading import silence
 from graphs.strategies.strategy import Turn, search
 from graphs.strategies.tool_calling import repair
 from steper_agent.records import NodeRecord
@@ -50,6 +51,6 @@ async def last_turn(
     async def act() -> Done:
         reply = await ask(model, messages, strategy, tools, config)
         said = strategy.read_answer(reply)
-        return Done(said, outcome="ok" if said else "parse_error", **fields_of(reply))
+        return Done(said, outcome="ok" if said else "parse_error", note="" if said else silence(reply), **fields_of(reply))
 
     return await recorded(runtime, state, "label" if by else "answer", show(messages), act, given=tools, by=by)

@@ -8,7 +8,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage
 
 from graphs.strategies.layout import FENCE, prefix, show, user
-from graphs.strategies.reading import bare, find_answer, first_line, visible
+from graphs.strategies.reading import bare, find_answer, first_line, silence, visible
 from graphs.strategies.strategy import Chain, Turn, search
 
 NAME = "ircot"
@@ -56,7 +56,7 @@ def read(reply: AIMessage, tools: Sequence[Mapping[str, Any]] = ()) -> Turn:
     del tools
     line = first_line(visible(reply))
     if not line:
-        return Turn("", fault="the model wrote nothing")
+        return Turn("", fault=silence(reply))
     return Turn(line, calls=(search(line),), answer=find_answer(line))
 
 

@@ -29,6 +29,11 @@ def is_in_thought(reply: AIMessage) -> bool:
     return "<think>" in reply.text and "</think>" not in reply.text
 
 
+def silence(reply: AIMessage) -> str:
+    """Why a reply says nothing aloud."""
+    return "its tokens were used up before its thought was at an end: give it more max_tokens" if is_in_thought(reply) else "the model wrote nothing"
+
+
 def one_line(text: str) -> str:
     return " ".join(text.split())
 

@@ -9,7 +9,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage
 
 from graphs.strategies.layout import FENCE, prefix, show, user
-from graphs.strategies.reading import bare, find_answer, first_line, one_line, visible
+from graphs.strategies.reading import bare, find_answer, first_line, one_line, silence, visible
 from graphs.strategies.strategy import Chain, Turn, query_of, search
 
 NAME = "self_ask"
@@ -88,7 +88,7 @@ def read(reply: AIMessage, tools: Sequence[Mapping[str, Any]] = ()) -> Turn:
             return Turn(said, answer=found)
     if asked:
         return Turn(said, calls=(search(asked),))
-    return Turn(said, fault="neither a follow-up question nor a final answer" if said else "the model wrote nothing")
+    return Turn(said, fault="neither a follow-up question nor a final answer" if said else silence(reply))
 
 
 def read_answer(reply: AIMessage) -> str:

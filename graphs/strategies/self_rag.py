@@ -15,7 +15,7 @@ from langchain_core.messages import AIMessage
 
 from graphs.strategies import ircot
 from graphs.strategies.layout import FENCE
-from graphs.strategies.reading import bare, find_answer, first_line, one_line, visible
+from graphs.strategies.reading import bare, find_answer, first_line, one_line, silence, visible
 from graphs.strategies.strategy import Turn, search
 
 NAME = "self_rag"
@@ -61,7 +61,7 @@ def read(reply: AIMessage, tools: Sequence[Mapping[str, Any]] = ()) -> Turn:
     line = first_line(visible(reply))
     said = unmarked(line)
     if not said:
-        return Turn(line, fault="the model wrote no sentence")
+        return Turn(line, fault="the model wrote no sentence" if line else silence(reply))
     if found := find_answer(said):
         return Turn(line, calls=(search(said),), answer=found)
     if any(mark["name"].lower() == "retrieve" for mark in _MARK.finditer(line)):

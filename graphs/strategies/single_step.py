@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage
 
 from graphs.strategies import ircot
 from graphs.strategies.layout import FENCE
-from graphs.strategies.reading import find_answer, one_line, visible
+from graphs.strategies.reading import find_answer, one_line, silence, visible
 from graphs.strategies.strategy import Turn, search
 
 NAME = "single_step"
@@ -34,5 +34,5 @@ def read(reply: AIMessage, tools: Sequence[Mapping[str, Any]] = ()) -> Turn:
     del tools
     said = one_line(visible(reply))
     if not said:
-        return Turn("", fault="the model wrote nothing")
+        return Turn("", fault=silence(reply))
     return Turn(said, calls=(search(said),), answer=find_answer(said))

@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolCa
 
 from graphs.strategies import ircot
 from graphs.strategies.layout import FENCE
-from graphs.strategies.reading import bare, find_answer, first_line, one_line, visible
+from graphs.strategies.reading import bare, find_answer, first_line, one_line, silence, visible
 from graphs.strategies.strategy import SEARCH, Chain, Turn, calls_of
 from steper_agent.chat.turns import break_markup
 from steper_agent.plain import plain
@@ -122,7 +122,7 @@ def read(reply: AIMessage, tools: Sequence[Mapping[str, Any]] = (SEARCH_TOOL,)) 
     if calls:
         return Turn(said, tuple(Call(tool=call["name"], arguments=call["args"]) for call in calls[:MOST_CALLS]))
     if faults or not said:
-        return Turn(said, fault="; ".join(faults) or "the model wrote nothing")
+        return Turn(said, fault="; ".join(faults) or silence(reply))
     return Turn(said, answer=find_answer(text) or bare(said))
 
 

@@ -119,6 +119,14 @@ def test_readers_take_whatever_a_model_writes(name: str) -> None:
         assert bool(turn.fault) <= (not turn.answer)
 
 
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize(("said", "why"), [("", "wrote nothing"), ("<think>\nWho wrote it? So the answer is: no", "max_tokens"), ("<think>hm</think>\n", "wrote nothing")])
+def test_a_reply_that_says_nothing_aloud_is_a_fault_that_tells_why(name: str, said: str, why: str) -> None:
+    turn = STRATEGIES[name].read(AIMessage(said), [SEARCH_TOOL])
+    assert why in turn.fault
+    assert STRATEGIES[name].read_answer(AIMessage(said)) == ""
+
+
 def test_a_provider_s_calls_of_any_shape_are_taken() -> None:
     rng = random.Random(0)
     values: list[Any] = [None, "", "x", 1, 1.5, True, [], {}, {"query": "x"}, ["x"], "\ud800", "x" * 100_000, {"query": None}]

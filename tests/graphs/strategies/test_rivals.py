@@ -53,7 +53,7 @@ def test_marks_come_off_as_they_went_on(text: str, is_relevant: bool, support: s
     (f"{SENTENCE} [Retrieve]", (SENTENCE,), "1775", ""),
     ("Austen wrote it.", (), "", "neither [Retrieve] nor an answer"),
     ("[Relevant] [Retrieve]", (), "", "the model wrote no sentence"),
-    ("", (), "", "the model wrote no sentence"),
+    ("", (), "", "the model wrote nothing"),
     ("see [1] [Retrieve]", ("see [1]",), "", ""),
 ])  # fmt: skip
 def test_self_rag_s_reader(text: str, calls: tuple[str, ...], answer: str, fault: str) -> None:
