@@ -22,8 +22,8 @@ FAMILIES = [
     "llama3_1", "llama3_2", "nemotron_3_nano", "nemotron_3_super", "qwen2_5", "qwen2_5_vl", "qwen3", "qwen3_5_nothink", "qwen3_5_think",
     "qwen3_6", "qwen3_instruct_2507", "qwen3_vl",
 ]  # fmt: skip
-LATER = ["gptoss", "phi3", "phi3_5"]
-"""End a conversation otherwise than a turn that another follows."""
+REFUSED = ["gptoss", "phi3", "phi3_5"]
+"""For turns: they end a conversation otherwise than a turn that another follows."""
 
 
 @cache
@@ -65,7 +65,7 @@ def test_each_turn_is_taught_behind_what_is_sent_for_it_and_read_back_as_it_was_
         assert visible(AIMessage(reading.text)).strip() == asked.content
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *LATER])
+@pytest.mark.parametrize("family", [*FAMILIES, *REFUSED])
 def test_a_growing_turn_is_never_begun_inside_a_thought(family: str) -> None:
     tokenizer = tokenizer_of(family)
     asked = [SystemMessage("Answer."), HumanMessage("Who?")]
@@ -77,7 +77,7 @@ def test_a_growing_turn_is_never_begun_inside_a_thought(family: str) -> None:
     assert [tokenizer.decode(part.ids) for part in written] == ["First this.", "Then that."]
 
 
-@pytest.mark.parametrize("family", LATER)
+@pytest.mark.parametrize("family", REFUSED)
 def test_a_family_that_cannot_be_taught_turn_by_turn_is_refused(family: str) -> None:
     with pytest.raises(ModelError, match="chat template"):
         segments(loop(""), tokenizer_of(family), [SEARCH_TOOL])

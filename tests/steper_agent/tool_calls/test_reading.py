@@ -368,7 +368,7 @@ HUGE = {
 @pytest.mark.parametrize("text", HUGE.values(), ids=HUGE)
 @pytest.mark.timeout(60)
 def test_a_huge_turn_is_read_in_time_proportional_to_its_length(text):
-    """Were the time quadratic, a million letters would take days."""
+    """In time that grew with the square, a million letters would take far longer than the limit."""
     assert streamed([text[at : at + 9999] for at in range(0, len(text), 9999)]) == read_calls(text, TOOLS)
 
 

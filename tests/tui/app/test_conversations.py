@@ -301,7 +301,7 @@ def test_an_exchange_that_cannot_be_written_whole_is_not_written_at_all(store, m
     assert store.page() == [one]
 
 
-def test_ten_thousand_conversations_are_no_burden(path):
+def test_among_ten_thousand_conversations_each_is_counted_and_found(path):
     fill(path, 10_000)
     store = Conversations(path)
     assert store.count() == 10_000
